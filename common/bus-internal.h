@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What bus.c (connection and loop), bus-call.c (calls, names, signals) and bus-object.c (exported objects) share. */
+#pragma once
+
+#include <dbus/dbus.h>
+
+#include "common/bus.h"
+
+#define BUS_TURN_MESSAGES 256 /* messages handled in one bus_dispatch, so that a flood cannot starve the host's loop */
+
+struct bus_fd_watch; /* libdbus' watches on one descriptor */
+struct bus_object;
+struct bus_peer;
+
+struct bus_pending {
+	struct bus *bus;
+	struct bus_pending *prev, *next;
+	DBusPendingCall *call;
+	uint64_t deadline;
+	bus_reply_fn fn;
+	void *data;
+};
+
+struct bus {
+	DBusConnection *connection;
+	DBusPendingCall *hello; /* while unanswered */
+	int epoll_fd, timer_fd, kick_fd;
+	bool lost, dispatching;
+	uint64_t timer_armed; /* deadline for which timer_fd is set */
+
+	struct bus_fd_watch *fd_watches;
+	struct bus_timeout *timeouts; /* libdbus' own: authentication only */
+	struct bus_pending *pendings;
+	size_t n_pendings;
+	struct bus_watch *watches;
+	struct bus_owner *owners;
+	struct bus_peer *peers; /* uid cache */
+	size_t n_peers;
+	struct bus_object *objects; /* newest first */
+	struct bus_call *calls;     /* incoming, unanswered */
+	struct bus_object *changed; /* objects with changes to announce */
+	char *manager_path;
+	bool ready; /* Hello is answered */
+};
+
+/* bus.c */
+int bus_send(struct bus *bus, DBusMessage *message);
+void bus_arm(struct bus *bus, uint64_t deadline);
+
+/* bus-call.c */
+void bus_calls_expire(struct bus *bus, uint64_t now);
+uint64_t bus_calls_next_deadline(const struct bus *bus);
+void bus_calls_fail(struct bus *bus, enum vss_error error, const char *why);
+void bus_signal_received(struct bus *bus, DBusMessage *message);
+void bus_watches_free(struct bus *bus);
+void bus_peer_forget(struct bus *bus, struct bus_peer *peer);
+
+/* bus-object.c */
+DBusHandlerResult bus_object_message(struct bus *bus, struct bus_object *object, DBusMessage *message);
+void bus_objects_flush(struct bus *bus);
+void bus_objects_free(struct bus *bus);
+void bus_incoming_free(struct bus *bus);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Every bus name, object path, interface, environment variable and fixed file name, once. */
+#pragma once
+
+#define VSS_BUS_NAME "org.vssd"
+#define VSS_ROOT_PATH "/org/vssd"
+#define VSS_SESSION_PATH "/org/vssd/session" /* children: the session id, 32 hex digits */
+#define VSS_SHADOW_PATH "/org/vssd/shadow"   /* children: the shadow copy id, 32 hex digits */
+#define VSS_WRITER_PATH "/org/vssd/writer"   /* children: the writer instance id, 32 hex digits */
+
+#define VSS_IFACE_COORDINATOR "org.vssd.Coordinator1"
+#define VSS_IFACE_SESSION "org.vssd.Session1"
+#define VSS_IFACE_SHADOW "org.vssd.Shadow1"
+#define VSS_IFACE_WRITER_RECORD "org.vssd.WriterRecord1"
+#define VSS_IFACE_WRITER "org.vssd.Writer1" /* implemented by writers */
+#define VSS_ERROR_PREFIX "org.vssd.Error."
+
+/* Where a writer's object lies unless it says otherwise when it registers. */
+#define VSS_WRITER_DEFAULT_PATH "/org/vssd/Writer"
+
+#define VSS_ACTION_LIST "org.vssd.list"
+#define VSS_ACTION_CREATE "org.vssd.create"
+#define VSS_ACTION_DELETE "org.vssd.delete"
+#define VSS_ACTION_EXPOSE "org.vssd.expose"
+#define VSS_ACTION_REGISTER "org.vssd.register"
+
+/* Environment of a child that a writer or a requestor starts. */
+#define VSS_ENV_ROOT "VSS_ROOT"  /* backup: root of the mounted copies */
+#define VSS_ENV_COPY "VSS_COPY_" /* n from 1: a copy */
+#define VSS_ENV_LIVE "VSS_LIVE_" /* n from 1: its live path */
+
+/* Storage layout of a btrfs filesystem's copies, below its top-level subvolume. */
+#define VSS_STORE_DIR ".vss"
+#define VSS_STORE_COPY "copy"          /* .vss/ID/copy: the subvolume */
+#define VSS_STORE_RECORD "record.json" /* .vss/ID/record.json: present once sealed */
+
+#define VSS_SYSTEM_MANIFEST_SUFFIX ".writer"

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a provider of shadow copies implements. Every op is synchronous and runs in a vss-worker process, one request
+ * at a time; vssd sets a deadline and kills the worker that passes it, so an op may be interrupted anywhere by
+ * SIGKILL and must leave nothing that `list` cannot recognise as unfinished and `abort` or `remove` cannot clean up.
+ *
+ * Ops are stateless: all that they need is in the request and its descriptors, all that they made is in the answer.
+ * What has to live from one op to the next (a private mount, an open directory) travels as a descriptor in the answer
+ * and is held by vssd for the set's life, so that it vanishes with vssd too.
+ *
+ * A request is a JSON object; descriptors are named in it by their index in the frame. Strings called Id are UUIDs
+ * (common/id.h); sizes are bytes; times "Created" are seconds since the epoch, deadlines are not sent. */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "common/error.h"
+
+#define PROVIDER_FDS_MAX 128u
+
+/* Descriptors of a request (borrowed) or of an answer (owned by the answer until it is sent). */
+struct fd_list {
+	int fds[PROVIDER_FDS_MAX];
+	size_t n;
+};
+
+/* Adds fd (taken) and returns its index; -1 when the list is full (fd is closed). */
+int fd_list_add(struct fd_list *list, int fd);
+
+/* An op reads request and fds, and fills answer (an empty object, borrowed) and answer_fds.
+ * 0, or -1 with err: the answer is then dropped and its descriptors are closed. */
+typedef int (*provider_op_fn)(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+			      struct err *err);
+
+struct provider_op {
+	const char *name;
+	provider_op_fn run;
+};
+
+struct provider {
+	const char *id;   /* UUID, fixed for ever */
+	const char *name; /* as `vssctl list providers` shows it */
+	const char *role; /* the worker's argument: "btrfs" */
+	const char *version;
+	const struct provider_op *ops; /* ends with a NULL name */
+};
+
+extern const struct provider btrfs_provider;
+
+/* The ops and their JSON. "volume" objects are those that the volumes worker's `resolve` makes (volumes.h).
+ *
+ * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool}]}
+ *          For each member, in order: checks that Volume.Path still leads to the volume with Volume.Id (VolumeChanged
+ *          is VSS_E_OBJECT_NOT_FOUND: "was unmounted or replaced"), limits (512 copies a volume, free space), opens
+ *          the source, makes the unfinished place for the copy, tagged with host and set, and syncs the filesystem.
+ *       -> {"Members": [{"Copy": ID, "Source": fd, "Store": fd}]}
+ * flush    {"Members": [{"Copy", "Source": fd, "Store": fd}]}    syncfs again, just before Freeze     -> {}
+ * cut      the same, with "Repair": bool. Makes the copies, in order, as close together as can be (threads where they
+ *          are of different filesystems). Read-write where Repair is true, read-only at once otherwise.
+ *       -> {"Members": [{"Copy", "Begin": usec, "End": usec, "Generation": n}]}     CLOCK_MONOTONIC
+ * open     {"Members": [{"Copy", "Store": fd}]}: a read-write directory descriptor of each copy
+ *       -> {"Members": [{"Copy", "Directory": fd}]}
+ * seal     {"Members": [{"Copy", "Store": fd, "Repair": bool, "Record": object}]}
+ *          Makes the copies read-only and writes each one's record beside it, durably; from then on the copy exists.
+ *       -> {}
+ * abort    {"Members": [{"Copy", "Volume", "Store": fd or absent}]}: removes the unfinished copies; one that is not
+ *          there is not an error                                                                      -> {}
+ * list     {"Host": MACHINE-ID, "Known": {FSUUID: {COPY-ID: token string}}, "Devices": [paths named in a request]}
+ *          Every mounted filesystem of this kind, each once. Copies whose token is unchanged are named, not read.
+ *       -> {"Filesystems": [{"Uuid": s, "Device": s, "Copies": [{"Copy": ID, "Token": s, "Record": object or absent
+ *           when unchanged, "Filesystem": UUID}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}],
+ *           "Error": s when it could not be read}]}
+ * remove   {"Copy": ID, "Filesystem": UUID}: deletes the copy and all that belongs to it; durable on return -> {}
+ * mount    {"Copy": ID, "Filesystem": UUID}: a detached, read-only mount (fsmount) of the copy
+ *       -> {"Mount": fd}
+ * expose   {"Copy": ID, "Filesystem": UUID, "Path": directory}: mounts it there, read-only, nosuid, nodev
+ *       -> {"Path": s}     (worker runs in the host's mount namespace)
+ * unexpose {"Path": s, "Copy": ID}: unmounts it; EBUSY is VSS_E_VOLUME_IN_USE, naming who                -> {}
+ * usage    {"Copy": ID, "Filesystem": UUID} -> {"Exclusive": bytes or absent where unknown, "Referenced": ...}
+ */
