@@ -10,7 +10,8 @@
  *
  * Results are JSON values (jansson), as docs/protocol.md names them: what the caller gets it owns (json_decref).
  * Functions return 0, or -1 with the error filled in (which may be NULL). The library never logs, exits, forks, or changes signal
- * handlers. A struct belongs to one thread at a time; vss_cancel alone may be called from anywhere, also from a signal
+ * handlers. A wait ends when vssd has not answered a ping for 10 s (NotAvailable); short calls have 30 s.
+ * A struct belongs to one thread at a time; vss_cancel alone may be called from anywhere, also from a signal
  * handler. It survives a restart of vssd between vss_backup_snapshot and vss_backup_complete. Since 0.1.
  */
 #pragma once
@@ -23,11 +24,12 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct vss_connection;
 struct vss_backup;
 
-struct vss_error {
+struct vss_failure {
 	uint32_t code;   /**< VSS's number, e.g. 0x80042316 (docs/protocol.md) */
 	bool retryable;  /**< trying the same again later may help */
 	char name[64];   /**< "SnapshotSetInProgress" */
@@ -35,7 +37,7 @@ struct vss_error {
 };
 
 /** Connects to the bus (address NULL: the system bus, or DBUS_SYSTEM_BUS_ADDRESS). vssd is started by the bus if need be. */
-int vss_connect(struct vss_connection **ret, const char *address, struct vss_error *error);
+int vss_connect(struct vss_connection **ret, const char *address, struct vss_failure *error);
 /** Accepts NULL, returns NULL. Backups of this connection must be freed before. */
 struct vss_connection *vss_disconnect(struct vss_connection *connection);
 /** Makes the call that waits on this connection (or the next one) fail with Cancelled. Async-signal-safe. */
@@ -44,50 +46,63 @@ void vss_cancel(struct vss_connection *connection);
 /** Any Coordinator1 method that answers aa{sv}: "ListWriters", "ProbeWriters", "ListShadows", "ListVolumes",
  * "ListProviders", "ListSessions", "DeleteShadows". options (may be NULL) is borrowed. timeout_usec 0: 30 s. */
 int vss_query(struct vss_connection *connection, const char *method, json_t *options, uint64_t timeout_usec,
-	      json_t **ret_rows, struct vss_error *error);
-int vss_expose(struct vss_connection *connection, const char *shadow, const char *path, struct vss_error *error);
-int vss_unexpose(struct vss_connection *connection, const char *shadow, struct vss_error *error);
+	      json_t **ret_rows, struct vss_failure *error);
+/** Coordinator1's properties: Version, Writers, Sessions. */
+int vss_status(struct vss_connection *connection, json_t **ret_properties, struct vss_failure *error);
+/** Ids may be written with braces and in upper case, here and wherever a shadow, session or writer is named. */
+int vss_expose(struct vss_connection *connection, const char *shadow, const char *path, struct vss_failure *error);
+int vss_unexpose(struct vss_connection *connection, const char *shadow, struct vss_failure *error);
 /** A detached read-only mount of the copy (caller closes), for move_mount(2) in a mount namespace of its own. */
-int vss_mount(struct vss_connection *connection, const char *shadow, int *ret_fd, struct vss_error *error);
-int vss_record(struct vss_connection *connection, const char *shadow, json_t **ret_record, struct vss_error *error);
-int vss_reset_writer(struct vss_connection *connection, const char *writer, struct vss_error *error);
+int vss_mount(struct vss_connection *connection, const char *shadow, int *ret_fd, struct vss_failure *error);
+int vss_record(struct vss_connection *connection, const char *shadow, json_t **ret_record, struct vss_failure *error);
+int vss_reset_writer(struct vss_connection *connection, const char *writer, struct vss_failure *error);
 /** Ends a session of any owner (administrators). */
-int vss_abort_session(struct vss_connection *connection, const char *session, struct vss_error *error);
+int vss_abort_session(struct vss_connection *connection, const char *session, struct vss_failure *error);
 
-/** phase: the session's new state; details: {"Writer", ...} or an empty object, borrowed. Runs inside the waiting call. */
+/** phase: the session's new state; details: {"Writer", ...} or an empty object, borrowed. Runs inside the waiting call;
+ * of this library it may call vss_cancel alone. */
 typedef void (*vss_progress_fn)(const char *phase, unsigned percent, json_t *details, void *data);
 
 /** A session. options (may be NULL, borrowed): as CreateSession in docs/protocol.md. */
-int vss_backup_new(struct vss_backup **ret, struct vss_connection *connection, json_t *options, struct vss_error *error);
+int vss_backup_new(struct vss_backup **ret, struct vss_connection *connection, json_t *options, struct vss_failure *error);
 void vss_backup_on_progress(struct vss_backup *backup, vss_progress_fn fn, void *data);
 /** Continues a detached session. */
-int vss_backup_adopt(struct vss_backup **ret, struct vss_connection *connection, const char *token, struct vss_error *error);
-int vss_backup_detach(struct vss_backup *backup, unsigned seconds, char token[64], struct vss_error *error);
-/** Closes the session (vssd removes volatile copies, writers hear BackupShutdown) unless it was detached. Accepts NULL. */
+int vss_backup_adopt(struct vss_backup **ret, struct vss_connection *connection, const char *token, struct vss_failure *error);
+int vss_backup_detach(struct vss_backup *backup, unsigned seconds, char token[64], struct vss_failure *error);
+/** Ends the session unless it was detached, and with it whatever is under way: vssd removes volatile copies, writers hear
+ * BackupShutdown. Waits for that (at most 2 minutes) where there is something to remove: after a finished set of persistent
+ * copies it does not. Accepts NULL, returns NULL. */
 struct vss_backup *vss_backup_free(struct vss_backup *backup);
 
 const char *vss_backup_id(const struct vss_backup *backup);
-int vss_backup_gather(struct vss_backup *backup, json_t **ret_writers, struct vss_error *error);
-int vss_backup_select(struct vss_backup *backup, const char *writer, const char *component, struct vss_error *error);
+int vss_backup_gather(struct vss_backup *backup, json_t **ret_writers, struct vss_failure *error);
+int vss_backup_select(struct vss_backup *backup, const char *writer, const char *component, struct vss_failure *error);
 /** By path, or by descriptor (O_PATH is enough; path NULL, fd borrowed). ret_member may be NULL. */
-int vss_backup_add(struct vss_backup *backup, const char *path, int fd, json_t **ret_member, struct vss_error *error);
-int vss_backup_prepare(struct vss_backup *backup, struct vss_error *error);
+int vss_backup_add(struct vss_backup *backup, const char *path, int fd, json_t **ret_member, struct vss_failure *error);
+/** The same for many paths, asked all at once. *ret_members (may be NULL): an array in the order of paths. */
+int vss_backup_add_paths(struct vss_backup *backup, const char *const *paths, size_t n, json_t **ret_members,
+			 struct vss_failure *error);
+int vss_backup_prepare(struct vss_backup *backup, struct vss_failure *error);
 /** The set. *ret_result (may be NULL) is set on success and on failure (then with the attempts). */
-int vss_backup_snapshot(struct vss_backup *backup, json_t **ret_result, struct vss_error *error);
-int vss_backup_writer_status(struct vss_backup *backup, json_t **ret_rows, struct vss_error *error);
+int vss_backup_snapshot(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
+int vss_backup_writer_status(struct vss_backup *backup, json_t **ret_rows, struct vss_failure *error);
 /** The session's properties: State, Participants, Timeline, ... */
-int vss_backup_properties(struct vss_backup *backup, json_t **ret_properties, struct vss_error *error);
-int vss_backup_set_succeeded(struct vss_backup *backup, bool succeeded, struct vss_error *error);
-int vss_backup_complete(struct vss_backup *backup, struct vss_error *error);
-int vss_backup_abort(struct vss_backup *backup, struct vss_error *error);
+int vss_backup_properties(struct vss_backup *backup, json_t **ret_properties, struct vss_failure *error);
+int vss_backup_set_succeeded(struct vss_backup *backup, bool succeeded, struct vss_failure *error);
+/** Of one writer (name, id or instance id), and of one of its components where component is not NULL. */
+int vss_backup_set_component_succeeded(struct vss_backup *backup, const char *writer, const char *component,
+				       bool succeeded, struct vss_failure *error);
+int vss_backup_complete(struct vss_backup *backup, struct vss_failure *error);
+int vss_backup_abort(struct vss_backup *backup, struct vss_failure *error);
 
 /** Path mapping: where a live path is found in the copies of this set, given where their roots are mounted.
  * result: of vss_backup_snapshot. root: directory under which each copy is mounted at its live path ("" if exposed there).
  * 0 and *ret_path (caller frees); -1: the path's volume is not in the set (symbolic links are not followed). */
-int vss_map_path(json_t *result, const char *root, const char *live_path, char **ret_path, struct vss_error *error);
+int vss_map_path(json_t *result, const char *root, const char *live_path, char **ret_path, struct vss_failure *error);
 
 const char *vss_requestor_version(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
