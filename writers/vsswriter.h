@@ -29,6 +29,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 #define VSS_WRITER_API_VERSION 1
 
 struct vss_writer;
@@ -130,7 +132,8 @@ enum vss_writer_flags {
  * bad ops (error, if not NULL and error_size > 0, says which field and why). */
 int vss_writer_new(struct vss_writer **ret, const struct vss_writer_ops *ops, void *data, char *error, size_t error_size);
 
-/** Unregisters, closes, frees; frozen: abort is called first. Accepts NULL, returns NULL. Not from a callback. */
+/** Unregisters, closes, frees; frozen or prepared for a set: abort is called first, on this thread. Accepts NULL, returns
+ * NULL. Not from a callback. */
 struct vss_writer *vss_writer_free(struct vss_writer *writer);
 
 struct vss_file_set {
@@ -157,8 +160,9 @@ int vss_writer_add_component(struct vss_writer *writer, const struct vss_compone
 void vss_writer_clear_components(struct vss_writer *writer);
 
 /** Connects (bus_address NULL: the system bus, or DBUS_SYSTEM_BUS_ADDRESS) and registers; registers again by itself
- * whenever vssd restarts, and connects again whenever the bus does. 0 or negative errno when the bus cannot be reached;
- * that vssd refused or is absent shows in vss_writer_status. */
+ * whenever vssd restarts, and connects again whenever the bus does. That the bus or vssd is not there yet, or that vssd
+ * refused, is no error: the library goes on trying, and vss_writer_status tells. 0; -EALREADY, -EINVAL (unknown flag),
+ * or what starting a thread fails with. */
 int vss_writer_start(struct vss_writer *writer, unsigned flags, const char *bus_address);
 
 /** Event loop integration: poll fd for POLLIN, then dispatch; dispatch never blocks. Dispatch returns 0, or a negative errno
@@ -170,14 +174,19 @@ int vss_writer_dispatch(struct vss_writer *writer);
 int vss_writer_run(struct vss_writer *writer);
 void vss_writer_stop(struct vss_writer *writer); /**< async-signal-safe, any thread */
 
+/** The application could not stay frozen (a held connection broke, an operator intervened) and goes on: the coming Thaw
+ * is answered "broken" without a call of thaw, and the copy is deleted. message: why, may be NULL. Any thread, also inside
+ * freeze. 0; -EALREADY: not frozen. */
+int vss_writer_break_freeze(struct vss_writer *writer, const char *message);
+
 /** Answers an event for which the callback returned VSS_RESULT_LATER. Any thread. message (may be NULL) is the writer's
  * own words, shown to administrators. 0; -EALREADY: the event's limit has passed or it was aborted. */
 int vss_writer_done(struct vss_writer *writer, enum vss_event event, enum vss_result result, const char *message);
 
-/** Inside a callback: the words that go with the result it will return. */
+/** Inside a callback: the words that go with the result it will return; with VSS_RESULT_OK they are a remark. */
 void vss_writer_set_message(struct vss_writer *writer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/** Inside prepare_backup or post_snapshot: a JSON text (at most 256 KiB) that is kept with the copy. 0, -EINVAL, -E2BIG. */
+/** Inside prepare_backup or post_snapshot (or while they are LATER; any thread): a JSON text (at most 256 KiB) that is kept with the copy. 0, -EINVAL, -E2BIG. */
 int vss_writer_set_document(struct vss_writer *writer, const char *json);
 
 /** Inside prepare_backup or prepare_snapshot (or while they are LATER; any thread): still at work, start the limit anew. */
@@ -189,13 +198,15 @@ enum vss_writer_status {
 	VSS_WRITER_REGISTERED,
 	VSS_WRITER_FROZEN,
 };
-/** Where it stands; *ret_text (may be NULL) is the last refusal's text, valid until the next dispatch. */
+/** Where it stands; *ret_text (may be NULL) is the last refusal's text, valid until the next call. */
 enum vss_writer_status vss_writer_status(const struct vss_writer *writer, const char **ret_text);
 
 /** Is the path on a volume of the event's set? (CVssWriter::IsPathAffected) By longest mounted prefix. */
 bool vss_event_covers_path(const struct vss_event_info *event, const char *path);
 const char *vss_event_name(enum vss_event event); /**< "Freeze" */
 const char *vss_writer_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }
