@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/providers/btrfs/ops.h"
+
+static const struct provider_op ops[] = {
+	{ "prepare", btrfs_prepare }, { "flush", btrfs_flush },   { "cut", btrfs_cut },	      { "open", btrfs_open },
+	{ "seal", btrfs_seal },	      { "abort", btrfs_abort },   { "list", btrfs_list },     { "remove", btrfs_remove },
+	{ "mount", btrfs_mount },     { "expose", btrfs_expose }, { "unexpose", btrfs_unexpose }, { "usage", btrfs_usage },
+	{ NULL, NULL },
+};
+
+const struct provider btrfs_provider = {
+	.id = "4aa5a7a5-39d4-4a0b-a3f6-5fd0c1a6a0e9",
+	.name = "vssd btrfs provider",
+	.role = "btrfs",
+	.version = VSSD_VERSION,
+	.ops = ops,
+};

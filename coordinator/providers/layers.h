@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The block devices beneath a filesystem, as sysfs shows them; loop devices are followed no further than the path of
+ * their backing file. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define LAYERS_MAX 256u
+
+struct layer {
+	dev_t number;
+	char name[64];	  /* "loop0" */
+	const char *kind; /* "loop", "partition", "dm", "nbd", "md", "disk" */
+	bool is_lvm;	  /* a logical volume */
+	char *backing;	  /* loop: the file's path */
+};
+
+struct layers {
+	struct layer list[LAYERS_MAX];
+	size_t n;
+};
+
+/* Adds the device and all beneath it, each once. A device that sysfs does not know adds nothing. */
+void layers_add(struct layers *layers, dev_t number);
+void layers_done(struct layers *layers);

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/providers/volumes.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "common/cleanup.h"
+#include "common/names.h"
+#include "coordinator/providers/namespaces.h"
+#include "coordinator/providers/request.h"
+#include "coordinator/providers/subvolumes.h"
+#include "coordinator/providers/volume.h"
+
+struct below {
+	const struct volume *volume;
+	json_t *list;
+	const char *uuid;
+};
+
+static void add_subvolume(const char *path, uint64_t id, void *data)
+{
+	struct below *below = data;
+	const char *root = below->volume->root;
+	char volume_id[VOLUME_ID_SIZE];
+
+	if (path_below(path, VSS_STORE_DIR))
+		return; /* copies */
+	snprintf(volume_id, sizeof volume_id, "btrfs:%s:%llu", below->uuid, (unsigned long long)id);
+	json_t *full = json_sprintf("%s%s%s", root, root[1] ? "/" : "", path);
+	if (full)
+		json_array_append_new(below->list, json_pack("{s:o, s:s, s:s, s:s}", "Path", full, "Kind", "subvolume",
+							     "Type", "btrfs", "Id", volume_id));
+}
+
+/* A mount's own volume id is worth having where asking is safe. */
+static void add_mount(struct volumes *volumes, const struct mount *mount, json_t *list)
+{
+	json_t *entry = json_pack("{s:s, s:s, s:s}", "Path", mount->target, "Kind", "mount", "Type", mount->type);
+	struct place place = { .fd = -1 };
+	struct err err = { 0 };
+	const struct volume *volume;
+
+	if (!entry)
+		return;
+	json_array_append_new(list, entry);
+	if (mount->class != MOUNT_LOCAL)
+		return;
+	if (place_find(&volumes->mounts, mount->target, false, &place, &err) == 0 && place.mount == mount) {
+		volume = volume_of(volumes, &place, &err);
+		if (volume)
+			json_object_set_new(entry, "Id", json_string(volume->id));
+	}
+	place_done(&place);
+}
+
+static int add_nested(const struct volume *volume, json_t *list, struct err *err)
+{
+	struct below below = {
+		.volume = volume,
+		.list = list,
+		.uuid = json_string_value(json_object_get(volume->description, "FsUuid")),
+	};
+	autoclose int root = open(volume->root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (root < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot open %.400s", volume->root);
+	return subvolume_for_each_nested(root, add_subvolume, &below, err);
+}
+
+/* What lies below the volume's root and is not part of it. */
+static json_t *find_below(struct volumes *volumes, const struct volume *volume, struct err *err)
+{
+	autojson json_t *list = json_array();
+	autofree char *root = strdup(volume->root); /* describing another volume moves this one */
+
+	if (*volume->within == '\0' && json_object_get(volume->description, "SubvolumeId") &&
+	    add_nested(volume, list, err) < 0)
+		return NULL;
+	for (size_t i = 0; root && i < volumes->mounts.n; i++) {
+		const struct mount *mount = &volumes->mounts.list[i];
+		const char *below = path_below(mount->target, root);
+		if (below && *below && mounts_is_visible(&volumes->mounts, mount))
+			add_mount(volumes, mount, list);
+	}
+	return json_incref(list);
+}
+
+struct namespace_count {
+	char device[40];
+	unsigned n;
+};
+
+static bool count_namespace(pid_t pid, const char *mountinfo, void *data)
+{
+	struct namespace_count *count = data;
+
+	count->n += strstr(mountinfo, count->device) != NULL;
+	return true;
+}
+
+static unsigned count_namespaces(dev_t device)
+{
+	struct namespace_count count = { .n = 0 };
+
+	snprintf(count.device, sizeof count.device, " %u:%u ", major(device), minor(device));
+	namespaces_for_each(count_namespace, &count);
+	return count.n;
+}
+
+/* The volume's description, with what is only true of the path asked for. */
+static json_t *answer_for(const struct volume *volume, const struct place *place, const char *given)
+{
+	autojson json_t *answer = json_copy(volume->description);
+	const char *below = path_below(place->path, volume->base);
+	const char *parts[] = { volume->within, below ? below : "", place->missing };
+	char relative[3 * PATH_MAX] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		if (*parts[i])
+			used += (size_t)snprintf(relative + used, sizeof relative - used, "%s%s", used ? "/" : "", parts[i]);
+	if (json_object_set_new(answer, "Given", json_string(given)) < 0 ||
+	    json_object_set_new(answer, "Relative", json_string(relative)) < 0)
+		return NULL;
+	return json_incref(answer);
+}
+
+static int add_extras(struct volumes *volumes, const struct place *place, json_t *answer, struct err *err)
+{
+	const struct volume *volume = volume_of(volumes, place, err);
+	dev_t device = place->mount->device;
+	json_t *below = volume ? find_below(volumes, volume, err) : NULL;
+	unsigned n;
+
+	if (!below)
+		return -1;
+	json_object_set_new(answer, "Below", below);
+	n = count_namespaces(device);
+	if (n > 0)
+		json_object_set_new(answer, "Namespaces", json_integer(n));
+	return 0;
+}
+
+struct resolution {
+	json_t *request;
+	const struct fd_list *fds;
+	bool below, missing;
+};
+
+static int find_place(const struct resolution *resolution, const struct mounts *mounts, json_t *path,
+		      struct place *place, struct err *err)
+{
+	json_int_t index = json_integer_value(path);
+
+	if (json_is_string(path))
+		return place_find(mounts, json_string_value(path), resolution->missing, place, err);
+	if (!json_is_integer(path) || index < 0 || (size_t)index >= resolution->fds->n)
+		return err_set(err, VSS_E_INVALID_ARGUMENT,
+			       "A path in the request to the volumes worker is neither a string nor one of its %zu descriptors",
+			       resolution->fds->n);
+	return place_find_fd(mounts, resolution->fds->fds[index], place, err);
+}
+
+static json_t *resolve_one(const struct resolution *resolution, struct volumes *volumes, json_t *path, struct err *err)
+{
+	struct place place = { .fd = -1 };
+	const struct volume *volume = NULL;
+	autojson json_t *answer = NULL;
+
+	if (find_place(resolution, &volumes->mounts, path, &place, err) == 0)
+		volume = volume_of(volumes, &place, err);
+	if (volume) {
+		answer = answer_for(volume, &place, json_is_string(path) ? json_string_value(path) : place.path);
+		if (!answer)
+			err_set(err, VSS_E_INVALID_ARGUMENT, "The path is not UTF-8: vssd cannot name it");
+		else if (resolution->below && add_extras(volumes, &place, answer, err) < 0)
+			json_object_clear(answer);
+	}
+	place_done(&place);
+	return answer && json_object_size(answer) > 0 ? json_incref(answer) : NULL;
+}
+
+static json_t *refusal(json_t *path, const struct err *err)
+{
+	return json_pack("{s:s, s:{s:s, s:s}}", "Path", json_is_string(path) ? json_string_value(path) : "", "Error",
+			 "Name", error_name(err->code), "Text", err->text);
+}
+
+static int op_resolve(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		      struct err *err)
+{
+	struct resolution resolution = {
+		.request = request,
+		.fds = fds,
+		.below = request_flag(request, "Below"),
+		.missing = request_flag(request, "Missing"),
+	};
+	json_t *paths = request_array(request, "Paths", err), *path, *list = json_array();
+	cleanup(volumes_done) struct volumes volumes = { 0 };
+	size_t i;
+
+	json_object_set_new(answer, "Volumes", list);
+	if (!paths || mounts_load(&volumes.mounts, err) < 0)
+		return -1;
+	json_array_foreach(paths, i, path) {
+		struct err why = { 0 };
+		json_t *volume = resolve_one(&resolution, &volumes, path, &why);
+		if (json_array_append_new(list, volume ? volume : refusal(path, &why)) < 0)
+			return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory in the volumes worker");
+	}
+	return 0;
+}
+
+static bool is_listed(const json_t *list, const char *id)
+{
+	const json_t *volume;
+	size_t i;
+
+	json_array_foreach(list, i, volume)
+		if (strcmp(json_string_value(json_object_get(volume, "Id")), id) == 0)
+			return true;
+	return false;
+}
+
+/* whole: only mounts that show a volume from its root on; the others are for volumes that no such mount shows. */
+static void list_mount(struct volumes *volumes, const struct mount *mount, bool whole, json_t *list)
+{
+	struct place place = { .fd = -1 };
+	struct err err = { 0 };
+	const struct volume *volume = NULL;
+
+	if (place_find(&volumes->mounts, mount->target, false, &place, &err) == 0)
+		volume = volume_of(volumes, &place, &err);
+	if (volume && (!whole || *volume->within == '\0') && !is_listed(list, volume->id)) {
+		json_t *answer = answer_for(volume, &place, volume->root);
+		unsigned n = count_namespaces(mount->device);
+		if (n > 0)
+			json_object_set_new(answer, "Namespaces", json_integer(n));
+		json_array_append_new(list, answer);
+	}
+	place_done(&place);
+}
+
+/* Storage of this machine: a block device, or a filesystem that manages devices itself. */
+static bool is_storage(const struct mount *mount)
+{
+	return mount->class == MOUNT_LOCAL && (major(mount->device) != 0 || strncmp(mount->source, "/dev/", 5) == 0 ||
+					       strcmp(mount->type, "zfs") == 0 || strcmp(mount->type, "bcachefs") == 0);
+}
+
+static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		   struct err *err)
+{
+	cleanup(volumes_done) struct volumes volumes = { 0 };
+	json_t *list = json_array();
+
+	json_object_set_new(answer, "Volumes", list);
+	if (mounts_load(&volumes.mounts, err) < 0)
+		return -1;
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < volumes.mounts.n; i++) {
+			const struct mount *mount = &volumes.mounts.list[i];
+			if (is_storage(mount) && mounts_is_visible(&volumes.mounts, mount))
+				list_mount(&volumes, mount, pass == 0, list);
+		}
+	}
+	return 0;
+}
+
+const struct provider_op volumes_ops[] = {
+	{ "resolve", op_resolve },
+	{ "list", op_list },
+	{ NULL, NULL },
+};
