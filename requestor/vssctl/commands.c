@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table of verbs: the help texts, the dispatcher and the tests read it. */
+#include <string.h>
+#include <strings.h>
+
+#include "requestor/vssctl/vssctl.h"
+
+#define COMMON (OPTION(VERBOSE) | OPTION(JSON) | OPTION(HELP))
+#define WRITER_CHOICE (OPTION(REQUIRE_WRITER) | OPTION(EXCLUDE_WRITER) | OPTION(INCLUDE_WRITER))
+#define SET_CHOICE                                                                                                    \
+	(OPTION(FOR) | OPTION(RECURSIVE) | OPTION(RETRIES) | OPTION(WAIT) | OPTION(AUTORETRY) | OPTION(TYPE) |         \
+	 OPTION(ON_WRITER_FAILURE) | WRITER_CHOICE)
+#define PATHS_MAX 1000
+
+const struct command commands[] = {
+	{ "list", "writers", "[--probe] [-v]", "List the writers and how they are",
+	  "Five lines for each writer, registered or expected. -v adds its unit, its place in the order, the phase and time\n"
+	  "of its last failure and its own words. --probe asks all of them first, in parallel; one that does not answer is\n"
+	  "shown as \"Not responding\".",
+	  COMMON | OPTION(PROBE), 0, 0, false, run_list_writers },
+	{ "list", "providers", "", "List the providers of shadow copies", NULL, COMMON, 0, 0, false, run_list_providers },
+	{ "list", "shadows", "[--for PATH] [--shadow ID | --set ID]", "List shadow copies", NULL,
+	  COMMON | OPTION(FOR) | OPTION(SHADOW) | OPTION(SET), 0, 0, false, run_list_shadows },
+	{ "list", "volumes", "", "List volumes, each with its provider or why it has none", NULL, COMMON, 0, 0, false,
+	  run_list_volumes },
+	{ "list", "sessions", "", "List backup sessions, and who holds what", NULL, COMMON, 0, 0, false,
+	  run_list_sessions },
+	{ "status", NULL, "", "Tell how vssd is and what it does", NULL, COMMON, 0, 0, false, run_status },
+	{ "create", "shadow", "--for PATH... [options]", "Make shadow copies that stay",
+	  "The copies of all named volumes are one set. They stay until they are deleted; what is known of their\n"
+	  "consistency and of their instant is printed with the reason wherever it is less than the best.",
+	  COMMON | SET_CHOICE | OPTION(PERSISTENT), 0, PATHS_MAX, false, run_create_shadow },
+	{ "delete", "shadows", "{--shadow ID | --set ID | --for PATH {--oldest | --all} | --all} [-y]",
+	  "Delete shadow copies", "Asks on a terminal; elsewhere --quiet (-y) is needed.",
+	  COMMON | OPTION(SHADOW) | OPTION(SET) | OPTION(FOR) | OPTION(OLDEST) | OPTION(ALL) | OPTION(QUIET), 0, 0, false,
+	  run_delete_shadows },
+	{ "expose", NULL, "--shadow ID DIRECTORY", "Mount a shadow copy read-only at a directory", NULL,
+	  COMMON | OPTION(SHADOW), 1, 2, false, run_expose },
+	{ "unexpose", NULL, "--shadow ID | DIRECTORY", "Undo expose", NULL, COMMON | OPTION(SHADOW), 0, 1, false,
+	  run_unexpose },
+	{ "backup", NULL, "--for PATH... [options] -- COMMAND...", "Run COMMAND on shadow copies, then remove them",
+	  "Every copy is mounted read-only at its live path under one root that COMMAND alone can see: {} in its\n"
+	  "arguments, VSS_ROOT in its environment; VSS_COPY_n and VSS_LIVE_n, n from 1, are each copy's directory and live\n"
+	  "path. COMMAND runs in this directory, as this user; its exit code is passed on, and the writers hear whether it\n"
+	  "was 0. With --json its output goes to stderr.",
+	  COMMON | SET_CHOICE | OPTION(ROOT), 0, PATHS_MAX, true, run_backup },
+	{ "verify", NULL, "--for PATH... [options]", "Rehearse a backup: everything but the copy",
+	  "Says of each writer whether it takes part, why, and what each event costs; of each volume its provider and what\n"
+	  "lies below it.",
+	  COMMON | (SET_CHOICE & ~OPTION(RETRIES)), 0, PATHS_MAX, false, run_verify },
+	{ "reset", "writer", "WRITER", "Clear the failure record of a writer (name, id or instance id)", NULL, COMMON, 1, 1,
+	  false, run_reset_writer },
+	{ "abort", NULL, "{--session ID | --all}", "End backup sessions: writers run again, half-made copies go", NULL,
+	  COMMON | OPTION(SESSION) | OPTION(ALL), 0, 0, false, run_abort },
+	{ 0 },
+};
+
+const struct command *command_find(const char *verb, const char *object)
+{
+	for (const struct command *c = commands; c->verb; c++)
+		if (strcasecmp(c->verb, verb) == 0 && (!c->object || (object && strcasecmp(c->object, object) == 0)))
+			return c;
+	return NULL;
+}
+
+const char *command_name(const struct command *command, char name[40])
+{
+	snprintf(name, 40, "%s%s%s", command->verb, command->object ? " " : "", command->object ? command->object : "");
+	return name;
+}
+
+static void print_program_help(FILE *out)
+{
+	fputs("Usage: vssctl COMMAND [options]\n\nVolume shadow copies: consistent copies of live volumes, in agreement with "
+	      "the applications on them.\n\n",
+	      out);
+	for (const struct command *c = commands; c->verb; c++) {
+		char name[40];
+		fprintf(out, "  %-16s %s\n", command_name(c, name), c->summary);
+	}
+	fputs("\nvssctl COMMAND --help tells more. vssadmin's spelling (/for=PATH) is understood.\n"
+	      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 vssd not reachable, 6 done in part,\n"
+	      "75 failed but may work later, 128+n ended by signal n; of backup otherwise COMMAND's own.\n",
+	      out);
+}
+
+void print_help(FILE *out, const struct command *command)
+{
+	if (!command) {
+		print_program_help(out);
+		return;
+	}
+	char name[40];
+	fprintf(out, "Usage: vssctl %s %s\n\n%s.\n", command_name(command, name), command->usage, command->summary);
+	if (command->details)
+		fprintf(out, "%s\n", command->details);
+	fputs("\nOptions:\n", out);
+	options_print(out, command->options);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Signals that end vssctl. They never end it at once: the call that waits is cancelled, or the child that runs is told,
+ * and the verb cleans up on its way out. */
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "common/cleanup.h"
+#include "requestor/vssctl/vssctl.h"
+
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+/* A handler has no argument of its own, so this is the one state that vssctl keeps outside main. */
+static struct {
+	struct vss_connection *_Atomic connection;
+	atomic_int child, last;
+	struct sigaction pipe; /* what the caller had, for COMMAND */
+} state;
+
+static void handle(int number, siginfo_t *info, void *context)
+{
+	struct vss_connection *connection = state.connection;
+	int child = state.child;
+
+	state.last = number;
+	if (child > 0) {
+		/* What the terminal sends, it sends to the whole foreground group: the child has it already. */
+		if (info->si_code != SI_KERNEL)
+			kill(child, number);
+	} else if (connection) {
+		vss_cancel(connection);
+	}
+}
+
+static void set_handlers(void (*handler)(int, siginfo_t *, void *))
+{
+	struct sigaction action = { .sa_flags = SA_SIGINFO | SA_RESTART, .sa_sigaction = handler }, old;
+
+	if (!handler)
+		action = (struct sigaction){ .sa_handler = SIG_DFL };
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		/* nohup and shells without job control ask us not to look. */
+		if (sigaction(signals[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_IGN)
+			continue;
+		sigaction(signals[i], &action, NULL);
+	}
+}
+
+void interrupt_install(struct vss_connection *connection)
+{
+	state.connection = connection;
+	set_handlers(handle);
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, &state.pipe); /* a reader that went away must not keep us from cleaning up */
+}
+
+void interrupt_block(bool block)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+void interrupt_forward_to(int child)
+{
+	state.child = child;
+}
+
+int interrupt_signal(void)
+{
+	return state.last;
+}
+
+void interrupt_restore(void)
+{
+	set_handlers(NULL);
+	state.connection = NULL;
+	sigaction(SIGPIPE, &state.pipe, NULL);
+}
