@@ -352,7 +352,7 @@ static enum verdict check_freeze_limit(struct check_run *run)
 	if (thaw_set(run, sequence, message, sizeof message) != THAW_BROKEN)
 		return fail(run, "%.1f s after Freeze, beyond its limit of %.1f s, it was still frozen",
 			    (double)(limit + AFTER_LIMIT) / 1e6, (double)limit / 1e6);
-	return pass(run, "Thawed by itself at its limit of %.1f s (%s)", (double)limit / 1e6, message);
+	return pass(run, "Beyond its limit of %.1f s Thaw no longer vouches for it (%s)", (double)limit / 1e6, message);
 }
 
 static bool restart_coordinator(struct check_run *run)
@@ -381,7 +381,7 @@ static enum verdict check_coordinator_gone(struct check_run *run)
 		return VERDICT_FAIL;
 	if (thaw_set(run, sequence, message, sizeof message) != THAW_BROKEN)
 		return fail(run, "The coordinator went while it was frozen, and it stayed frozen");
-	return pass(run, "Thawed by itself when the coordinator went (%s)", message);
+	return pass(run, "With the coordinator gone meanwhile Thaw no longer vouches for it (%s)", message);
 }
 
 static enum verdict check_register_again(struct check_run *run)
