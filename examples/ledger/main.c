@@ -112,7 +112,7 @@ static int run(const struct options *options)
 	block_signals(&signals);
 	if (ledger_open(&ledger, options->a, options->b) == 0 && ledger_start(&ledger, options->threads) == 0 &&
 	    ledger_writer_start(&writer) == 0) {
-		printf("ledger runs with %u threads from transaction %" PRId64 "\n", options->threads, ledger.last);
+		printf("ledger runs with %u threads\n", options->threads);
 		code = wait_for_end(&ledger, &signals);
 	}
 	ledger_writer_stop(&writer);
