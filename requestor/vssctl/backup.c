@@ -107,7 +107,7 @@ static void report(struct job *job, int code)
 		print_created(ctl->err, printable, true);
 	} else if (strcmp(row_text(job->result, "Consistency"), "application") != 0) {
 		autofree char *text = text_printable(reason);
-		fprintf(ctl->err, "vssctl: the copies were consistent for: %s (%s)\n",
+		fprintf(ctl->err, "vssctl: consistency of the copies: %s (%s)\n",
 			row_text(job->result, "Consistency"), text ? text : "");
 	}
 }

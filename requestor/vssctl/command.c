@@ -33,7 +33,7 @@ static char *expand(const char *word, const char *root)
 	return text;
 }
 
-char **command_expand(char *const *argv, const char *root)
+char **command_expand(const char *const *argv, const char *root)
 {
 	size_t n = 0;
 	char **result;

@@ -7,7 +7,7 @@
 #include "requestor/vssctl/root.h"
 
 /* argv with every {} replaced by root. Caller frees with command_free. */
-char **command_expand(char *const *argv, const char *root);
+char **command_expand(const char *const *argv, const char *root);
 void command_free(char **argv);
 
 /* Runs argv with the copies mounted below root, and waits for it. stdout_to_stderr: its output is kept apart from

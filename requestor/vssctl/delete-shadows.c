@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/id.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
 
@@ -14,17 +15,23 @@ static int choice(struct vssctl *ctl, json_t **ret_options)
 {
 	const struct options *o = &ctl->options;
 	int named = (o->shadow != NULL) + (o->set != NULL) + (o->for_paths.n > 0);
-	char **paths = NULL;
+	char **paths = NULL, id[ID_SIZE];
 	int r;
 
 	if (named > 1 || o->for_paths.n > 1 || (named == 0 && !o->all))
 		return vssctl_usage(ctl, "delete shadows takes one of --shadow, --set, --for or --all");
 	if (o->for_paths.n ? o->oldest == o->all : o->oldest || (named && o->all))
 		return vssctl_usage(ctl, "--oldest or --all go with --for; --all may stand alone");
+	if (o->shadow || o->set) {
+		r = vssctl_id(ctl, o->shadow ? "shadow copy" : "shadow copy set", o->shadow ? o->shadow : o->set, id);
+		if (r != EXIT_OK)
+			return r;
+	}
 	r = absolute_paths(ctl, &o->for_paths, &paths);
-	if (r)
+	if (r != EXIT_OK)
 		return r;
-	*ret_options = json_pack("{ss*ss*ss*}", "Shadow", o->shadow, "Set", o->set, "For", paths[0]);
+	*ret_options = json_pack("{ss*ss*ss*}", "Shadow", o->shadow ? id : NULL, "Set", o->set ? id : NULL, "For",
+				 paths[0]);
 	paths_free(paths, o->for_paths.n);
 	if (o->oldest)
 		json_object_set_new(*ret_options, "Oldest", json_true());

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/id.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
 
@@ -67,6 +68,15 @@ int vssctl_usage(struct vssctl *ctl, const char *format, ...)
 		fprintf(ctl->err, " (see vssctl %s --help)", command_name(ctl->command, name));
 	fputc('\n', ctl->err);
 	return EXIT_USAGE;
+}
+
+int vssctl_id(struct vssctl *ctl, const char *what, const char *text, char id[ID_SIZE])
+{
+	autofree char *printable = text_printable(text);
+
+	if (id_parse(text, id))
+		return EXIT_OK;
+	return vssctl_usage(ctl, "\"%s\" is not the id of a %s", printable ? printable : "", what);
 }
 
 int vssctl_nothing(struct vssctl *ctl)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/id.h"
 #include "requestor/vssctl/print.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
@@ -106,34 +107,47 @@ void print_shadows(FILE *out, json_t *rows, bool verbose)
 	}
 }
 
-int run_list_shadows(struct vssctl *ctl)
+static int filter(struct vssctl *ctl, json_t *filter)
 {
 	const struct options *o = &ctl->options;
-	autojson json_t *rows = NULL, *options = json_object(), *printable = NULL;
-	char **paths = NULL;
+	char **paths = NULL, id[ID_SIZE];
 	int r;
 
 	if (o->for_paths.n > 1 || (o->shadow && o->set))
 		return vssctl_usage(ctl, "list shadows takes one --for, and --shadow or --set");
+	if (o->shadow || o->set) {
+		r = vssctl_id(ctl, o->shadow ? "shadow copy" : "shadow copy set", o->shadow ? o->shadow : o->set, id);
+		if (r != EXIT_OK)
+			return r;
+		json_object_set_new(filter, o->shadow ? "Shadow" : "Set", json_string(id));
+	}
 	r = absolute_paths(ctl, &o->for_paths, &paths);
-	if (r)
+	if (r != EXIT_OK)
 		return r;
 	if (paths[0])
-		json_object_set_new(options, "For", json_string(paths[0]));
+		json_object_set_new(filter, "For", json_string(paths[0]));
 	paths_free(paths, o->for_paths.n);
-	if (o->shadow)
-		json_object_set_new(options, "Shadow", json_string(o->shadow));
-	if (o->set)
-		json_object_set_new(options, "Set", json_string(o->set));
+	return EXIT_OK;
+}
+
+int run_list_shadows(struct vssctl *ctl)
+{
+	autojson json_t *rows = NULL, *options = json_object(), *printable = NULL;
+	int r = filter(ctl, options), found;
+
+	if (r != EXIT_OK)
+		return r;
 	if (vss_query(ctl->connection, "ListShadows", options, 0, &rows, &ctl->failure) < 0)
 		return vssctl_fail(ctl);
-	if (o->json)
+	/* Nothing at all is an answer; nothing of what was asked for is a failure. */
+	found = json_array_size(rows) || !json_object_size(options) ? EXIT_OK : EXIT_NOT_FOUND;
+	if (ctl->options.json) {
 		r = print_json(ctl->out, "list shadows", "shadows", rows);
+		return r < 0 ? r : found;
+	}
 	if (json_array_size(rows) == 0)
-		return json_object_size(options) ? vssctl_nothing(ctl) : (vssctl_nothing(ctl), EXIT_OK);
-	if (o->json)
-		return r;
+		vssctl_nothing(ctl);
 	printable = rows_printable(rows);
-	print_shadows(ctl->out, printable, o->verbose);
-	return EXIT_OK;
+	print_shadows(ctl->out, printable, ctl->options.verbose);
+	return found;
 }

@@ -208,7 +208,8 @@ static int parse_word(struct options *options, uint32_t ids, const char *word, c
 	return words_add(&options->words, word);
 }
 
-int options_parse(struct options *options, const struct command *command, int argc, char **argv, char why[256])
+int options_parse(struct options *options, const struct command *command, int argc, const char *const *argv,
+		  char why[256])
 {
 	uint32_t ids = command->options | OPTION(HELP);
 

@@ -162,7 +162,9 @@ int root_enter(const char *path, const struct copy_mount *copies, size_t n, char
 	for (size_t i = 0; i < n; i++)
 		if (place(path, &copies[i], why) < 0)
 			return -1;
-	/* The frame between the copies too: a COMMAND that writes there would lose it. If / is a copy it is on top. */
+	if (n > 0 && strcmp(copies[0].live, "/") == 0)
+		return 0; /* the copy of / lies over it all */
+	/* The frame between the copies is read-only too: a COMMAND that writes there would lose it. */
 	if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
 		return refuse(why, "%s cannot be made read-only: %s", path, strerror(errno));
 	return 0;

@@ -35,7 +35,7 @@ struct options {
 	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
 	struct words for_paths, require_writers, exclude_writers, include_writers;
 	struct words words; /* what is no option */
-	char **command;     /* what follows "--", or NULL */
+	const char *const *command; /* what follows "--", or NULL */
 };
 
 struct vssctl {
@@ -92,7 +92,8 @@ const char *command_name(const struct command *command, char name[40]); /* "list
 void print_help(FILE *out, const struct command *command); /* NULL: of the program */
 
 /* options.c: 0, or -1 with a text for people in why. argv after the command's name. */
-int options_parse(struct options *options, const struct command *command, int argc, char **argv, char why[256]);
+int options_parse(struct options *options, const struct command *command, int argc, const char *const *argv,
+		  char why[256]);
 void options_free(struct options *options);
 void options_print(FILE *out, uint32_t ids);
 
@@ -107,6 +108,8 @@ int exit_code_of(const struct vss_failure *failure, int signal_number);
 int vssctl_fail(struct vssctl *ctl);
 int vssctl_usage(struct vssctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int vssctl_nothing(struct vssctl *ctl); /* "No items found that satisfy the query." */
+/* An id as people type it, without braces; EXIT_OK or the exit code of a failure that was told. */
+int vssctl_id(struct vssctl *ctl, const char *what, const char *text, char id[37]);
 /* After a set failed: which writers, and in which words. */
 void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup);
 void tell_warnings(struct vssctl *ctl, json_t *result);
