@@ -4,7 +4,7 @@
  *
  * Descriptors: "@open:PATH" in a request is the index of PATH, opened with O_PATH. Those of an answer are kept for the
  * client's life and their members (Source, Store, Directory, Mount) read "@fd:N"; the same string in a later request
- * sends them again, and /proc/CLIENT/fd/N reaches them. A line "kill USEC" sends the worker the next request and kills
+ * sends them again, and /proc/CLIENT/fd/N reaches them. A line "forget" closes them. A line "kill USEC" sends the worker the next request and kills
  * it that much later; a line "time JSON" answers with "usec" added. */
 #include <fcntl.h>
 #include <signal.h>
@@ -181,10 +181,15 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	close_range(3, ~0u, 0); /* the script's pipes to other clients */
 	client.worker = start_worker(argv[1], argv[2], &client.fd);
 	while (getline(&line, &size, stdin) > 0) {
 		uint64_t begin = strncmp(line, "time ", 5) == 0 ? clock_now() : 0;
 		line[strcspn(line, "\n")] = '\0';
+		if (strcmp(line, "forget") == 0) {
+			close_range((unsigned)client.fd + 1, ~0u, 0);
+			continue;
+		}
 		if (sscanf(line, "kill %d", &kill_after) == 1)
 			continue;
 		if (strncmp(line, "raw ", 4) == 0)

@@ -17,7 +17,7 @@
 
 int copy_open(const char *filesystem, const char *copy, struct err *err)
 {
-	autoclose int top = filesystem_mount(filesystem, TOP_LEVEL_SUBVOLUME, 0, err);
+	autoclose int top = filesystem_open(filesystem, err);
 	autoclose int store = -1;
 	struct stat info;
 

@@ -68,7 +68,7 @@ static int configure(int context, const char *device, uint64_t subvolume)
 	return fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 }
 
-int filesystem_mount_device(const char *device, uint64_t subvolume, unsigned attributes, struct err *err)
+static int mount_device(const char *device, uint64_t subvolume, unsigned attributes, struct err *err)
 {
 	autoclose int context = fsopen("btrfs", FSOPEN_CLOEXEC);
 	int mount;
@@ -94,6 +94,15 @@ static void device_node(const char *name, char node[DEVICE_NODE_SIZE])
 			*c = '/';
 }
 
+static int open_root(int mount, struct err *err)
+{
+	int root = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (root < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open a btrfs subvolume");
+	return root;
+}
+
 /* Mounts from the first device that is of the filesystem: a node may be missing or stale. */
 static int mount_from_devices(DIR *devices, const char *uuid, uint64_t subvolume, unsigned attributes, struct err *err)
 {
@@ -104,10 +113,11 @@ static int mount_from_devices(DIR *devices, const char *uuid, uint64_t subvolume
 		if (entry->d_name[0] == '.')
 			continue;
 		device_node(entry->d_name, node);
-		autoclose int mount = filesystem_mount_device(node, subvolume, attributes, err);
-		if (mount < 0)
+		autoclose int mount = mount_device(node, subvolume, attributes, err);
+		autoclose int root = mount < 0 ? -1 : open_root(mount, err);
+		if (root < 0)
 			continue;
-		if (filesystem_uuid(mount, found, err) == 0 && strcmp(found, uuid) == 0)
+		if (filesystem_uuid(root, found, err) == 0 && strcmp(found, uuid) == 0)
 			return steal_fd(mount);
 		err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not of the btrfs filesystem %s any more", node, uuid);
 	}
@@ -164,6 +174,20 @@ int filesystem_mount(const char *uuid, uint64_t subvolume, unsigned attributes, 
 	mount = mount_from_devices(devices, uuid, subvolume, attributes, err);
 	closedir(devices);
 	return mount;
+}
+
+int filesystem_open(const char *uuid, struct err *err)
+{
+	autoclose int mount = filesystem_mount(uuid, TOP_LEVEL_SUBVOLUME, 0, err);
+
+	return mount < 0 ? -1 : open_root(mount, err);
+}
+
+int filesystem_open_device(const char *device, struct err *err)
+{
+	autoclose int mount = mount_device(device, TOP_LEVEL_SUBVOLUME, 0, err);
+
+	return mount < 0 ? -1 : open_root(mount, err);
 }
 
 /* Adds a counter of the filesystem's own account to total; false where this kernel does not show it. */

@@ -11,12 +11,14 @@
 
 #define TOP_LEVEL_SUBVOLUME 5u
 
-/* A detached mount of one subvolume (nosuid, nodev); attributes: MOUNT_ATTR_* to add. Never changes whether the
- * filesystem itself is writable. -1 with err when no such filesystem is mounted on this machine. */
+/* A detached mount of one subvolume (nosuid, nodev); attributes: MOUNT_ATTR_* to add. An O_PATH descriptor, with which
+ * the mount ends unless move_mount has put it somewhere. -1 with err when no such filesystem is mounted on this
+ * machine. Neither this nor the others change whether the filesystem itself is writable. */
 int filesystem_mount(const char *uuid, uint64_t subvolume, unsigned attributes, struct err *err);
 
-/* The same from a block device, mounted nowhere yet or mounted already. */
-int filesystem_mount_device(const char *device, uint64_t subvolume, unsigned attributes, struct err *err);
+/* The root directory of the top-level subvolume over such a mount. */
+int filesystem_open(const char *uuid, struct err *err);
+int filesystem_open_device(const char *device, struct err *err); /* mounted or not */
 
 #define DEVICE_NODE_SIZE 160
 

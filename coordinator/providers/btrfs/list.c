@@ -181,7 +181,7 @@ static void list_mounted(json_t *request, json_t *filesystems)
 		struct err failure = { 0 };
 		if (!id_is_valid(entry->d_name))
 			continue;
-		autoclose int top = filesystem_mount(entry->d_name, TOP_LEVEL_SUBVOLUME, 0, &failure);
+		autoclose int top = filesystem_open(entry->d_name, &failure);
 		if (top < 0 && failure.code == VSS_E_OBJECT_NOT_FOUND)
 			continue; /* unmounted meanwhile */
 		filesystem_device(entry->d_name, device);
@@ -198,7 +198,7 @@ static void list_device(json_t *request, json_t *filesystems, const char *device
 
 	if (stat(device, &info) < 0 || !S_ISBLK(info.st_mode))
 		return;
-	autoclose int top = filesystem_mount_device(device, TOP_LEVEL_SUBVOLUME, 0, &failure);
+	autoclose int top = filesystem_open_device(device, &failure);
 	if (top >= 0 && filesystem_uuid(top, uuid, &failure) == 0 && is_listed(filesystems, uuid))
 		return;
 	list_filesystem(request, filesystems, uuid, device, top, &failure);

@@ -51,9 +51,25 @@ static void preparation_done(struct preparation *p)
 	}
 }
 
+static int check_room(int top, const char *path, struct err *err)
+{
+	struct statvfs info;
+	unsigned long long room;
+
+	if (fstatvfs(top, &info) < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot see how much room %s has", path);
+	room = (unsigned long long)info.f_bavail * info.f_frsize;
+	if (room >= ROOM_MIN)
+		return 0;
+	return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
+		       "The filesystem of %s has %llu KiB left; a copy needs at least %llu KiB there. Delete files or older "
+		       "copies",
+		       path, room >> 10, ROOM_MIN >> 10);
+}
+
 static int open_target(struct target *target, const char *path, struct err *err)
 {
-	target->top = filesystem_mount(target->uuid, TOP_LEVEL_SUBVOLUME, 0, err);
+	target->top = filesystem_open(target->uuid, err);
 	if (target->top < 0)
 		return -1;
 	if (filesystem_is_read_only(target->top))
@@ -61,6 +77,8 @@ static int open_target(struct target *target, const char *path, struct err *err)
 			       "The filesystem of %s is mounted read-only: nothing can be kept on it. Remount it read-write, or "
 			       "back it up as it is, since nothing changes it",
 			       path);
+	if (check_room(target->top, path, err) < 0)
+		return -1;
 	return store_open(target->top, true, &target->store, err) < 0 ? -1 : 0;
 }
 
@@ -123,20 +141,12 @@ static int open_source(struct member *member, struct err *err)
 	return 0;
 }
 
-static int check_room(const struct preparation *p, const struct member *member, struct err *err)
+static int check_count(const struct preparation *p, const struct member *member, struct err *err)
 {
-	struct statvfs info;
-
-	if (store_count(member->target->store, member->id, p->max_copies) >= p->max_copies)
-		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
-			       "%s has %u copies, as many as it may: delete some, or raise the limit", member->path,
-			       p->max_copies);
-	if (fstatvfs(member->target->top, &info) == 0 && (unsigned long long)info.f_bavail * info.f_frsize < ROOM_MIN)
-		return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
-			       "The filesystem of %s has %llu KiB left; a copy needs at least %llu KiB there. Delete files or "
-			       "older copies",
-			       member->path, (unsigned long long)info.f_bavail * info.f_frsize >> 10, ROOM_MIN >> 10);
-	return 0;
+	if (store_count(member->target->store, member->id, p->max_copies) < p->max_copies)
+		return 0;
+	return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
+		       "%s has %u copies, as many as it may: delete some, or raise the limit", member->path, p->max_copies);
 }
 
 static int parse_member(struct preparation *p, json_t *entry, struct err *err)
@@ -169,7 +179,7 @@ static int make_place(struct preparation *p, struct member *member, struct err *
 static int prepare_members(struct preparation *p, struct err *err)
 {
 	for (size_t i = 0; i < p->n_members; i++)
-		if (open_source(&p->members[i], err) < 0 || check_room(p, &p->members[i], err) < 0)
+		if (open_source(&p->members[i], err) < 0 || check_count(p, &p->members[i], err) < 0)
 			return -1;
 	for (size_t i = 0; i < p->n_targets; i++)
 		if (filesystem_flush(p->targets[i].top, err) < 0)

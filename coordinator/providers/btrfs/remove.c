@@ -48,7 +48,7 @@ static int store_above(int place, const char *copy, int *ret, struct err *err)
 
 static int store_of_filesystem(const char *uuid, int *ret, struct err *err)
 {
-	autoclose int top = filesystem_mount(uuid, TOP_LEVEL_SUBVOLUME, 0, err);
+	autoclose int top = filesystem_open(uuid, err);
 
 	return top < 0 || store_open(top, false, ret, err) < 0 ? -1 : 0;
 }
