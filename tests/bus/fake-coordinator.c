@@ -427,6 +427,12 @@ static void on_mount(struct bus_call *call, void *object)
 	bus_call_reply_fds(call, json_pack("[i]", 0), &fd, 1);
 }
 
+static void on_expose(struct bus_call *call, void *object)
+{
+	if (!intercept(object, call, "Expose"))
+		bus_call_reply(call, json_pack("[O]", json_array_get(bus_call_args(call), 1)));
+}
+
 static void on_reset(struct bus_call *call, void *object)
 {
 	if (!intercept(object, call, "ResetWriter"))
@@ -441,6 +447,7 @@ static const struct bus_method coordinator_methods[] = {
 	{ "ListSessions", "a{sv}", "aa{sv}", "options", "rows", on_list_sessions },
 	{ "DeleteShadows", "a{sv}", "aa{sv}", "options", "rows", on_delete },
 	{ "Mount", "sa{sv}", "h", "shadow options", "mount", on_mount },
+	{ "Expose", "ssa{sv}", "s", "shadow path options", "path", on_expose },
 	{ "ResetWriter", "sa{sv}", "", "writer options", "", on_reset },
 	{ 0 },
 };
