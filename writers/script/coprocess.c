@@ -158,7 +158,8 @@ static void on_end(bool killed, int status, void *data)
 		snprintf(why, sizeof why, "The co-process did not answer by its limit and was killed");
 	else
 		snprintf(why, sizeof why, "The co-process %s", how);
-	log_line(LOG_WARNING, writer_name(coprocess), "%s", why);
+	if (!coprocess->stopping)
+		log_line(LOG_WARNING, writer_name(coprocess), "%s", why);
 	coprocess->child = child_free(coprocess->child);
 	coprocess->condemned = false;
 	coprocess->due = 0;

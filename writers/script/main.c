@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <glob.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,12 +45,24 @@ static int open_runtime_directory(const char *path)
 	return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+static int make_absolute(const char *file, char path[PATH_MAX], struct err *err)
+{
+	autofree char *here = *file == '/' ? NULL : getcwd(NULL, 0);
+	int n = snprintf(path, PATH_MAX, "%s%s%s", here ? here : "", here ? "/" : "", file);
+
+	if (n < PATH_MAX && (here || *file == '/'))
+		return 0;
+	return err_set(err, VSS_E_INVALID_ARGUMENT, "%s: the path is too long", file);
+}
+
 static void start_writer(struct program *program, const char *file)
 {
 	struct script_writer *writer;
 	struct err err = { 0 };
+	char path[PATH_MAX];
 
-	if (script_writer_new(&writer, program->loop, file, program->runtime_directory, program->bus_address, &err) < 0) {
+	if (make_absolute(file, path, &err) < 0 ||
+	    script_writer_new(&writer, program->loop, path, program->runtime_directory, program->bus_address, &err) < 0) {
 		log_line(LOG_ERR, NULL, "%s", err.text);
 		return;
 	}
