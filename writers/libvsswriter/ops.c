@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "writers/libvsswriter/writer.h"
 
 static int invalid(char *error, size_t error_size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -68,12 +69,19 @@ static int check(const struct vss_writer_ops *ops, char *error, size_t size)
 	return 0;
 }
 
-static bool copy_text(const char **text)
+/* All of them even if memory runs out, so that ops_free never meets a string of the caller's. */
+static int copy_texts(struct vss_writer_ops *ops)
 {
-	if (!*text)
-		return true;
-	*text = strdup(*text);
-	return *text;
+	const char **texts[] = { &ops->id, &ops->name, &ops->instance, &ops->instance_name, &ops->app_version };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		if (!*texts[i])
+			continue;
+		*texts[i] = strdup(*texts[i]);
+		r = *texts[i] ? r : -ENOMEM;
+	}
+	return r;
 }
 
 int ops_copy(struct vss_writer_ops *to, const struct vss_writer_ops *from, char *error, size_t error_size)
@@ -91,11 +99,9 @@ int ops_copy(struct vss_writer_ops *to, const struct vss_writer_ops *from, char 
 		return r;
 	if (ops.freeze_limit_msec == 0)
 		ops.freeze_limit_msec = FREEZE_LIMIT_MAX_MSEC;
-	/* Not short-circuited, so that ops_free never meets a string of the caller's. */
-	bool complete = copy_text(&ops.id) & copy_text(&ops.name) & copy_text(&ops.instance) &
-			copy_text(&ops.instance_name) & copy_text(&ops.app_version);
+	r = copy_texts(&ops);
 	*to = ops;
-	return complete ? 0 : -ENOMEM;
+	return r;
 }
 
 void ops_free(struct vss_writer_ops *ops)
