@@ -28,10 +28,24 @@ struct stage {
 
 /* ---- org.vssd.Coordinator1, as much as writers use ---- */
 
+/* A command may bring several writers: the first to register is the one that is looked at. */
+static void note_registration(struct stage *stage, struct bus_call *call)
+{
+	json_t *args = bus_call_args(call), *metadata = json_array_get(args, 1);
+
+	if (stage->metadata &&
+	    !json_equal(json_object_get(metadata, "Instance"), json_object_get(stage->metadata, "Instance")))
+		return;
+	json_decref(stage->metadata);
+	stage->metadata = json_incref(metadata);
+	snprintf(stage->writer_name, sizeof stage->writer_name, "%s", bus_call_sender(call));
+	snprintf(stage->writer_path, sizeof stage->writer_path, "%s", json_string_value(json_array_get(args, 0)));
+	stage->registrations++;
+}
+
 static void register_writer(struct bus_call *call, void *object)
 {
 	struct stage *stage = object;
-	json_t *args = bus_call_args(call);
 	struct err err = { 0 };
 
 	if (stage->refuse) {
@@ -39,11 +53,7 @@ static void register_writer(struct bus_call *call, void *object)
 		bus_call_error(call, &err);
 		return;
 	}
-	json_decref(stage->metadata);
-	stage->metadata = json_incref(json_array_get(args, 1));
-	snprintf(stage->writer_name, sizeof stage->writer_name, "%s", bus_call_sender(call));
-	snprintf(stage->writer_path, sizeof stage->writer_path, "%s", json_string_value(json_array_get(args, 0)));
-	stage->registrations++;
+	note_registration(stage, call);
 	bus_call_reply(call, json_pack("[s]", VSS_WRITER_PATH "/00000000000000000000000000000000"));
 }
 

@@ -42,7 +42,7 @@ int stage_new_sender(struct stage *stage, struct err *err);
 typedef int (*stage_dispatch_fn)(void *data);
 void stage_set_companion(struct stage *stage, int fd, stage_dispatch_fn dispatch, void *data);
 
-/* Registrations since the start; metadata and sender are those of the last one. */
+/* Registrations since the start of the instance that came first; metadata and sender are those of its last one. */
 unsigned stage_registrations(const struct stage *stage);
 unsigned stage_keep_alives(const struct stage *stage);
 json_t *stage_metadata(const struct stage *stage); /* borrowed, NULL before the first */
