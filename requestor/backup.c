@@ -126,7 +126,8 @@ static int lost(struct vss_backup *b, struct vss_failure *error)
 {
 	b->closed = true;
 	return fail(error, VSS_E_COORDINATOR_RESTARTED,
-		    "Session %s is gone: vssd was restarted before the set was made, or the session was aborted", b->id);
+		    "Session %s is gone: vssd was restarted before the set was made, or the session was aborted",
+		    b->id);
 }
 
 int session_call(struct vss_backup *b, const char *method, const char *signature, json_t *args, uint64_t limit,
@@ -195,7 +196,8 @@ int vss_backup_add(struct vss_backup *b, const char *path, int fd, json_t **ret_
 }
 
 /* Asks for n paths at once, then collects. The first failure is the one told; the others are dropped unread. */
-static int add_some(struct vss_backup *b, const char *const *paths, size_t n, json_t *members, struct vss_failure *error)
+static int add_some(struct vss_backup *b, const char *const *paths, size_t n, json_t *members,
+		    struct vss_failure *error)
 {
 	struct target target = { b->path, VSS_IFACE_SESSION, "AddToSnapshotSet", "va{sv}" };
 	struct answer answers[ADD_AT_ONCE];
@@ -251,8 +253,8 @@ int vss_backup_set_succeeded(struct vss_backup *b, bool succeeded, struct vss_fa
 			    error);
 }
 
-int vss_backup_set_component_succeeded(struct vss_backup *b, const char *writer, const char *component,
-				       bool succeeded, struct vss_failure *error)
+int vss_backup_set_component_succeeded(struct vss_backup *b, const char *writer, const char *component, bool succeeded,
+				       struct vss_failure *error)
 {
 	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
 	json_t *args = json_pack("[b{ss?ss?}]", succeeded, "Writer", writer, "Component", component);

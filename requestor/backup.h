@@ -15,14 +15,14 @@ struct vss_backup {
 	void *progress_data;
 
 	const char *operation; /* the long method that is being waited for, or NULL */
-	bool finished;         /* its end is known: result, or lost */
+	bool finished;	       /* its end is known: result, or lost */
 	json_t *result;
-	const char *previous;  /* the long method before it: its result is not mistaken for the new one's */
+	const char *previous; /* the long method before it: its result is not mistaken for the new one's */
 
 	bool persistent; /* the copies outlive the session */
-	bool created;    /* the set is made */
+	bool created;	 /* the set is made */
 	bool unfinished; /* an operation was left under way, or failed */
-	bool closed;     /* detached, aborted, or lost: nothing to close */
+	bool closed;	 /* detached, aborted, or lost: nothing to close */
 };
 
 /* A short call of the session. When vssd went away under it, the call is made once more at the one that comes back,

@@ -6,10 +6,10 @@
 #include "common/clock.h"
 #include "requestor/vssrequestor.h"
 
-#define CALL_USEC (30 * USEC_PER_SEC)    /* a call that vssd answers from memory, or after a look at the storage */
-#define OWNER_USEC (30 * USEC_PER_SEC)   /* how long a restarting vssd may stay away */
+#define CALL_USEC (30 * USEC_PER_SEC)  /* a call that vssd answers from memory, or after a look at the storage */
+#define OWNER_USEC (30 * USEC_PER_SEC) /* how long a restarting vssd may stay away */
 #define OWNER_POLL_USEC (200 * USEC_PER_MSEC)
-#define CLOSE_USEC (120 * USEC_PER_SEC)  /* the end of a session: copies are deleted, writers hear of it */
+#define CLOSE_USEC (120 * USEC_PER_SEC)	   /* the end of a session: copies are deleted, writers hear of it */
 #define PING_AFTER_USEC (3 * USEC_PER_SEC) /* silence after which vssd is asked whether it lives */
 #define PING_LIMIT_USEC (10 * USEC_PER_SEC)
 
@@ -17,8 +17,8 @@ struct vss_connection {
 	struct bus *bus;
 	int cancel_fd; /* written by vss_cancel */
 	struct bus_watch *owner_watch;
-	unsigned losses;    /* how often org.vssd has lost its owner since we connected */
-	uint64_t heard;     /* when vssd last said anything */
+	unsigned losses; /* how often org.vssd has lost its owner since we connected */
+	uint64_t heard;	 /* when vssd last said anything */
 	bool ping_pending, hung;
 	struct bus_pending *ping;
 };
@@ -39,7 +39,10 @@ struct answer {
 	int fd; /* the first descriptor of the answer, or -1 */
 };
 
-#define ANSWER_INIT { .fd = -1 }
+#define ANSWER_INIT                                                                                                    \
+	{                                                                                                              \
+		.fd = -1                                                                                               \
+	}
 
 /* Cancels what is under way and drops what has come. */
 void answer_clear(struct answer *answer);
@@ -50,8 +53,8 @@ struct target {
 };
 int connection_start(struct vss_connection *c, const struct target *target, json_t *args, const int *fds, size_t n_fds,
 		     uint64_t limit_usec, struct answer *answer, struct vss_failure *error);
-/* Waits until ready(data). Fails when cancelled, when the bus is lost, when vssd has not answered a ping for 10 s, or at
- * the deadline (WAIT_DEADLINE, which leaves the error alone: what it means is the caller's to say). */
+/* Waits until ready(data). Fails when cancelled, when the bus is lost, when vssd has not answered a ping for 10 s, or
+ * at the deadline (WAIT_DEADLINE, which leaves the error alone: what it means is the caller's to say). */
 enum wait_result { WAIT_DONE = 0, WAIT_FAILED = -1, WAIT_DEADLINE = 1 };
 enum wait_result connection_wait(struct vss_connection *c, bool (*ready)(const void *), const void *data,
 				 uint64_t deadline, struct vss_failure *error);

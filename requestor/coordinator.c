@@ -46,8 +46,8 @@ static int call(struct vss_connection *c, const struct target *target, json_t *a
 	return connection_call(c, target, json_incref(owned), limit, answer, error);
 }
 
-int vss_query(struct vss_connection *c, const char *method, json_t *options, uint64_t timeout_usec,
-	      json_t **ret_rows, struct vss_failure *error)
+int vss_query(struct vss_connection *c, const char *method, json_t *options, uint64_t timeout_usec, json_t **ret_rows,
+	      struct vss_failure *error)
 {
 	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
 	struct target target = coordinator(method, "a{sv}");

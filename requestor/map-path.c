@@ -49,7 +49,8 @@ static json_t *find_shadow(json_t *result, const char *path)
 	json_t *row, *best = NULL;
 	size_t index, deepest = 0;
 
-	json_array_foreach(json_object_get(result, "Shadows"), index, row) {
+	json_array_foreach(json_object_get(result, "Shadows"), index, row)
+	{
 		const char *volume = json_string_value(json_object_get(row, "Volume"));
 		if (volume && below(path, volume) && strlen(volume) > deepest) {
 			deepest = strlen(volume);
@@ -65,7 +66,8 @@ static const char *find_gap(json_t *result, const char *path, const char *volume
 	json_t *item;
 	size_t index;
 
-	json_array_foreach(json_object_get(result, "NotIncluded"), index, item) {
+	json_array_foreach(json_object_get(result, "NotIncluded"), index, item)
+	{
 		const char *left_out = json_string_value(item);
 		if (left_out && below(path, left_out) && below(left_out, volume) && strcmp(left_out, volume) != 0)
 			return left_out;
@@ -87,7 +89,8 @@ int vss_map_path(json_t *result, const char *root, const char *live_path, char *
 	const char *gap = find_gap(result, path, volume);
 	if (gap)
 		return fail(error, VSS_E_OBJECT_NOT_FOUND,
-			    "%s: the volume at %s that holds it is not in the set; add it, or use Recursive", path, gap);
+			    "%s: the volume at %s that holds it is not in the set; add it, or use Recursive", path,
+			    gap);
 	const char *exposed = json_string_value(json_object_get(row, "Exposed"));
 	bool mapped_root = root && *root;
 	if (!mapped_root && (!exposed || !*exposed))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Long methods of a session. Their end comes as the signal Finished; that is only the fast way: the session's properties
- * tell the same to whoever missed it, and vssd keeps them over a restart. So whatever happens (a signal lost, vssd
- * restarted or killed), the properties are read again and say whether to go on waiting, to take the result, or to ask
- * once more because the request never arrived. */
+/* Long methods of a session. Their end comes as the signal Finished; that is only the fast way: the session's
+ * properties tell the same to whoever missed it, and vssd keeps them over a restart. So whatever happens (a signal
+ * lost, vssd restarted or killed), the properties are read again and say whether to go on waiting, to take the result,
+ * or to ask once more because the request never arrived. */
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -128,8 +128,7 @@ static int run(struct running *r, struct vss_failure *error)
 	if (start(r, error) < 0)
 		return -1;
 	while (!b->finished) {
-		enum wait_result w =
-			connection_wait(b->connection, has_news, r, clock_now() + LOOK_USEC, error);
+		enum wait_result w = connection_wait(b->connection, has_news, r, clock_now() + LOOK_USEC, error);
 
 		if (w == WAIT_FAILED)
 			return -1;

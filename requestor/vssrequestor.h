@@ -4,14 +4,15 @@
  * IVssBackupComponents; the ones that take long wait for you, report progress, and can be cancelled.
  *
  *     vss_connect > vss_backup_new > [vss_backup_gather > vss_backup_select]... > vss_backup_add >
- *     vss_backup_prepare > vss_backup_snapshot > (read the copies) > vss_backup_set_succeeded > vss_backup_complete > vss_backup_free
+ *     vss_backup_prepare > vss_backup_snapshot > (read the copies) > vss_backup_set_succeeded >
+ *     vss_backup_complete > vss_backup_free
  *
  * Steps left out are done by the later one that needs them: add, snapshot, complete, free is a whole backup.
  *
  * Results are JSON values (jansson), as docs/protocol.md names them: what the caller gets it owns (json_decref).
- * Functions return 0, or -1 with the error filled in (which may be NULL). The library never logs, exits, forks, or changes signal
- * handlers. A wait ends when vssd has not answered a ping for 10 s (NotAvailable); short calls have 30 s.
- * A struct belongs to one thread at a time; vss_cancel alone may be called from anywhere, also from a signal
+ * Functions return 0, or -1 with the error filled in (which may be NULL). The library never logs, exits, forks, or
+ * changes signal handlers. A wait ends when vssd has not answered a ping for 10 s (NotAvailable); short calls have
+ * 30 s. A struct belongs to one thread at a time; vss_cancel alone may be called from anywhere, also from a signal
  * handler. It survives a restart of vssd between vss_backup_snapshot and vss_backup_complete. Since 0.1.
  */
 #pragma once
@@ -30,13 +31,13 @@ struct vss_connection;
 struct vss_backup;
 
 struct vss_failure {
-	uint32_t code;   /**< VSS's number, e.g. 0x80042316 (docs/protocol.md) */
-	bool retryable;  /**< trying the same again later may help */
-	char name[64];   /**< "SnapshotSetInProgress" */
+	uint32_t code;	 /**< VSS's number, e.g. 0x80042316 (docs/protocol.md) */
+	bool retryable;	 /**< trying the same again later may help */
+	char name[64];	 /**< "SnapshotSetInProgress" */
 	char text[1024]; /**< what failed, on which object, which rule, what to do */
 };
 
-/** Connects to the bus (address NULL: the system bus, or DBUS_SYSTEM_BUS_ADDRESS). vssd is started by the bus if need be. */
+/** Connects to the bus (address NULL: the system bus, or DBUS_SYSTEM_BUS_ADDRESS). It starts vssd if need be. */
 int vss_connect(struct vss_connection **ret, const char *address, struct vss_failure *error);
 /** Accepts NULL, returns NULL. Backups of this connection must be freed before. */
 struct vss_connection *vss_disconnect(struct vss_connection *connection);
@@ -64,14 +65,16 @@ int vss_abort_session(struct vss_connection *connection, const char *session, st
 typedef void (*vss_progress_fn)(const char *phase, unsigned percent, json_t *details, void *data);
 
 /** A session. options (may be NULL, borrowed): as CreateSession in docs/protocol.md. */
-int vss_backup_new(struct vss_backup **ret, struct vss_connection *connection, json_t *options, struct vss_failure *error);
+int vss_backup_new(struct vss_backup **ret, struct vss_connection *connection, json_t *options,
+		   struct vss_failure *error);
 void vss_backup_on_progress(struct vss_backup *backup, vss_progress_fn fn, void *data);
 /** Continues a detached session. */
-int vss_backup_adopt(struct vss_backup **ret, struct vss_connection *connection, const char *token, struct vss_failure *error);
+int vss_backup_adopt(struct vss_backup **ret, struct vss_connection *connection, const char *token,
+		     struct vss_failure *error);
 int vss_backup_detach(struct vss_backup *backup, unsigned seconds, char token[64], struct vss_failure *error);
-/** Ends the session unless it was detached, and with it whatever is under way: vssd removes volatile copies, writers hear
- * BackupShutdown. Waits for that (at most 2 minutes) where there is something to remove: after a finished set of persistent
- * copies it does not. Accepts NULL, returns NULL. */
+/** Ends the session unless it was detached, and with it whatever is under way: vssd removes volatile copies, writers
+ * hear BackupShutdown. Waits for that (at most 2 minutes) where there is something to remove: after a finished set of
+ * persistent copies it does not. Accepts NULL, returns NULL. */
 struct vss_backup *vss_backup_free(struct vss_backup *backup);
 
 const char *vss_backup_id(const struct vss_backup *backup);
@@ -96,8 +99,8 @@ int vss_backup_complete(struct vss_backup *backup, struct vss_failure *error);
 int vss_backup_abort(struct vss_backup *backup, struct vss_failure *error);
 
 /** Path mapping: where a live path is found in the copies of this set, given where their roots are mounted.
- * result: of vss_backup_snapshot. root: directory under which each copy is mounted at its live path ("" if exposed there).
- * 0 and *ret_path (caller frees); -1: the path's volume is not in the set (symbolic links are not followed). */
+ * result: of vss_backup_snapshot. root: directory under which each copy is mounted at its live path ("" if exposed
+ * there). 0 and *ret_path (caller frees); -1: the path's volume is not in the set (symbolic links are not followed). */
 int vss_map_path(json_t *result, const char *root, const char *live_path, char **ret_path, struct vss_failure *error);
 
 const char *vss_requestor_version(void);

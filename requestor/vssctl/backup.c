@@ -36,7 +36,8 @@ static int mount_copies(struct job *job)
 	job->copies = calloc(json_array_size(shadows) + 1, sizeof *job->copies);
 	if (!job->copies)
 		return tell(job, "out of memory", EXIT_FAILED);
-	json_array_foreach(shadows, index, row) {
+	json_array_foreach(shadows, index, row)
+	{
 		struct copy_mount copy = { .live = row_text(row, "Volume"), .fd = -1 };
 
 		if (vss_mount(job->ctl->connection, row_text(row, "Shadow"), &copy.fd, &job->ctl->failure) < 0)
@@ -107,8 +108,8 @@ static void report(struct job *job, int code)
 		print_created(ctl->err, printable, true);
 	} else if (strcmp(row_text(job->result, "Consistency"), "application") != 0) {
 		autofree char *text = text_printable(reason);
-		fprintf(ctl->err, "vssctl: consistency of the copies: %s (%s)\n",
-			row_text(job->result, "Consistency"), text ? text : "");
+		fprintf(ctl->err, "vssctl: consistency of the copies: %s (%s)\n", row_text(job->result, "Consistency"),
+			text ? text : "");
 	}
 }
 

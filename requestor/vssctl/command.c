@@ -95,8 +95,8 @@ static _Noreturn void give_up(int report, int code, const char *why)
 	_exit(code);
 }
 
-static _Noreturn void child(char *const *argv, const char *root, const struct copy_mount *copies, size_t n, pid_t parent,
-			    int report)
+static _Noreturn void child(char *const *argv, const char *root, const struct copy_mount *copies, size_t n,
+			    pid_t parent, int report)
 {
 	char why[512];
 

@@ -7,18 +7,19 @@
 
 #define COMMON (OPTION(VERBOSE) | OPTION(JSON) | OPTION(HELP))
 #define WRITER_CHOICE (OPTION(REQUIRE_WRITER) | OPTION(EXCLUDE_WRITER) | OPTION(INCLUDE_WRITER))
-#define SET_CHOICE                                                                                                    \
+#define SET_CHOICE                                                                                                     \
 	(OPTION(FOR) | OPTION(RECURSIVE) | OPTION(RETRIES) | OPTION(WAIT) | OPTION(AUTORETRY) | OPTION(TYPE) |         \
 	 OPTION(ON_WRITER_FAILURE) | WRITER_CHOICE)
 #define PATHS_MAX 1000
 
 const struct command commands[] = {
 	{ "list", "writers", "[--probe] [-v]", "List the writers and how they are",
-	  "Five lines for each writer, registered or expected. -v adds its unit, its place in the order, the phase and time\n"
-	  "of its last failure and its own words. --probe asks all of them first, in parallel; one that does not answer is\n"
-	  "shown as \"Not responding\".",
+	  "Five lines for each writer, registered or expected. -v adds its unit, its place in the order,\n"
+	  "the phase and time of its last failure and its own words. --probe asks all of them first, in\n"
+	  "parallel; one that does not answer is shown as \"Not responding\".",
 	  COMMON | OPTION(PROBE), 0, 0, false, run_list_writers },
-	{ "list", "providers", "", "List the providers of shadow copies", NULL, COMMON, 0, 0, false, run_list_providers },
+	{ "list", "providers", "", "List the providers of shadow copies", NULL, COMMON, 0, 0, false,
+	  run_list_providers },
 	{ "list", "shadows", "[--for PATH] [--shadow ID | --set ID]", "List shadow copies", NULL,
 	  COMMON | OPTION(FOR) | OPTION(SHADOW) | OPTION(SET), 0, 0, false, run_list_shadows },
 	{ "list", "volumes", "", "List volumes, each with its provider or why it has none", NULL, COMMON, 0, 0, false,
@@ -32,24 +33,24 @@ const struct command commands[] = {
 	  COMMON | SET_CHOICE | OPTION(PERSISTENT), 0, PATHS_MAX, false, run_create_shadow },
 	{ "delete", "shadows", "{--shadow ID | --set ID | --for PATH {--oldest | --all} | --all} [-y]",
 	  "Delete shadow copies", "Asks on a terminal; elsewhere --quiet (-y) is needed.",
-	  COMMON | OPTION(SHADOW) | OPTION(SET) | OPTION(FOR) | OPTION(OLDEST) | OPTION(ALL) | OPTION(QUIET), 0, 0, false,
-	  run_delete_shadows },
+	  COMMON | OPTION(SHADOW) | OPTION(SET) | OPTION(FOR) | OPTION(OLDEST) | OPTION(ALL) | OPTION(QUIET), 0, 0,
+	  false, run_delete_shadows },
 	{ "expose", NULL, "--shadow ID DIRECTORY", "Mount a shadow copy read-only at a directory", NULL,
 	  COMMON | OPTION(SHADOW), 1, 2, false, run_expose },
 	{ "unexpose", NULL, "--shadow ID | DIRECTORY", "Undo expose", NULL, COMMON | OPTION(SHADOW), 0, 1, false,
 	  run_unexpose },
 	{ "backup", NULL, "--for PATH... [options] -- COMMAND...", "Run COMMAND on shadow copies, then remove them",
-	  "Every copy is mounted read-only at its live path under one root that COMMAND alone can see: {} in its\n"
-	  "arguments, VSS_ROOT in its environment; VSS_COPY_n and VSS_LIVE_n, n from 1, are each copy's directory and live\n"
-	  "path. COMMAND runs in this directory, as this user; its exit code is passed on, and the writers hear whether it\n"
-	  "was 0. With --json its output goes to stderr.",
+	  "Every copy is mounted read-only at its live path under one root that COMMAND alone can see:\n"
+	  "{} in its arguments, VSS_ROOT in its environment; VSS_COPY_n and VSS_LIVE_n, n from 1, are each\n"
+	  "copy's directory and live path. COMMAND runs in this directory, as this user; its exit code is\n"
+	  "passed on, and the writers hear whether it was 0. With --json its output goes to stderr.",
 	  COMMON | SET_CHOICE | OPTION(ROOT), 0, PATHS_MAX, true, run_backup },
 	{ "verify", NULL, "--for PATH... [options]", "Rehearse a backup: everything but the copy",
-	  "Says of each writer whether it takes part, why, and what each event costs; of each volume its provider and what\n"
-	  "lies below it.",
+	  "Says of each writer whether it takes part, why, and what each event costs; of each volume its\n"
+	  "provider and what lies below it.",
 	  COMMON | (SET_CHOICE & ~OPTION(RETRIES)), 0, PATHS_MAX, false, run_verify },
-	{ "reset", "writer", "WRITER", "Clear the failure record of a writer (name, id or instance id)", NULL, COMMON, 1, 1,
-	  false, run_reset_writer },
+	{ "reset", "writer", "WRITER", "Clear the failure record of a writer (name, id or instance id)", NULL, COMMON,
+	  1, 1, false, run_reset_writer },
 	{ "abort", NULL, "{--session ID | --all}", "End backup sessions: writers run again, half-made copies go", NULL,
 	  COMMON | OPTION(SESSION) | OPTION(ALL), 0, 0, false, run_abort },
 	{ 0 },
@@ -71,16 +72,18 @@ const char *command_name(const struct command *command, char name[40])
 
 static void print_program_help(FILE *out)
 {
-	fputs("Usage: vssctl COMMAND [options]\n\nVolume shadow copies: consistent copies of live volumes, in agreement with "
-	      "the applications on them.\n\n",
-	      out);
+	fputs(
+	    "Usage: vssctl COMMAND [options]\n\n"
+	    "Volume shadow copies: consistent copies of live volumes, in agreement with the applications on them.\n\n",
+	    out);
 	for (const struct command *c = commands; c->verb; c++) {
 		char name[40];
 		fprintf(out, "  %-16s %s\n", command_name(c, name), c->summary);
 	}
 	fputs("\nvssctl COMMAND --help tells more. vssadmin's spelling (/for=PATH) is understood.\n"
-	      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 vssd not reachable, 6 done in part,\n"
-	      "75 failed but may work later, 128+n ended by signal n; of backup otherwise COMMAND's own.\n",
+	      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 vssd not reachable,\n"
+	      "6 done in part, 75 failed but may work later, 128+n ended by signal n; of backup otherwise\n"
+	      "COMMAND's own.\n",
 	      out);
 }
 

@@ -23,7 +23,8 @@ void print_created(FILE *out, json_t *result, bool verbose)
 	json_t *row, *attempt;
 	size_t index;
 
-	json_array_foreach(json_object_get(result, "Shadows"), index, row) {
+	json_array_foreach(json_object_get(result, "Shadows"), index, row)
+	{
 		fprintf(out, "Successfully created shadow copy for '%s'\n", row_text(row, "Volume"));
 		fprintf(out, "    Shadow Copy ID: {%s}\n", row_text(row, "Shadow"));
 		fprintf(out, "    Shadow Copy Volume Name: %s\n", row_text(row, "Device"));
@@ -39,8 +40,8 @@ void print_created(FILE *out, json_t *result, bool verbose)
 		fputc('\n', out);
 	}
 	json_array_foreach(json_object_get(result, "Attempts"), index, attempt)
-		fprintf(out, "    Attempt %" PRId64 ": %s %s\n", row_number(attempt, "Number"), row_text(attempt, "Error"),
-			row_text(attempt, "Message"));
+	    fprintf(out, "    Attempt %" PRId64 ": %s %s\n", row_number(attempt, "Number"), row_text(attempt, "Error"),
+		    row_text(attempt, "Message"));
 }
 
 /* The paths may come behind --for or by themselves. */

@@ -9,7 +9,8 @@
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
 
-#define DELETE_USEC (UINT64_C(3600) * USEC_PER_SEC) /* storage may take its time; a vssd that hangs is noticed anyway */
+#define DELETE_USEC (UINT64_C(3600) * USEC_PER_SEC) /* storage may take its time; a vssd that hangs is noticed anyway  \
+						     */
 
 static int choice(struct vssctl *ctl, json_t **ret_options)
 {
@@ -30,8 +31,8 @@ static int choice(struct vssctl *ctl, json_t **ret_options)
 	r = absolute_paths(ctl, &o->for_paths, &paths);
 	if (r != EXIT_OK)
 		return r;
-	*ret_options = json_pack("{ss*ss*ss*}", "Shadow", o->shadow ? id : NULL, "Set", o->set ? id : NULL, "For",
-				 paths[0]);
+	*ret_options =
+	    json_pack("{ss*ss*ss*}", "Shadow", o->shadow ? id : NULL, "Set", o->set ? id : NULL, "For", paths[0]);
 	paths_free(paths, o->for_paths.n);
 	if (o->oldest)
 		json_object_set_new(*ret_options, "Oldest", json_true());
@@ -85,7 +86,8 @@ static int report(struct vssctl *ctl, json_t *rows)
 	size_t index, deleted = 0;
 	json_t *row;
 
-	json_array_foreach(printable, index, row) {
+	json_array_foreach(printable, index, row)
+	{
 		if (row_true(row, "Deleted")) {
 			deleted++;
 			continue;

@@ -49,7 +49,8 @@ void interrupt_install(struct vss_connection *connection)
 {
 	state.connection = connection;
 	set_handlers(handle);
-	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, &state.pipe); /* a reader that went away must not keep us from cleaning up */
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN },
+		  &state.pipe); /* a reader that went away must not keep us from cleaning up */
 }
 
 void interrupt_block(bool block)

@@ -41,7 +41,8 @@ static void print_components(FILE *out, json_t *row)
 	json_t *component;
 	size_t index;
 
-	json_array_foreach(json_object_get(row, "Components"), index, component) {
+	json_array_foreach(json_object_get(row, "Components"), index, component)
+	{
 		const char *logical = row_text(component, "LogicalPath");
 		fprintf(out, "   Component: %s%s%s\n", logical, *logical ? "/" : "", row_text(component, "Name"));
 	}
@@ -52,7 +53,8 @@ static void print_timings(FILE *out, json_t *row)
 	const char *event;
 	json_t *usec;
 
-	json_object_foreach(json_object_get(row, "Timings"), event, usec) {
+	json_object_foreach(json_object_get(row, "Timings"), event, usec)
+	{
 		fprintf(out, "   %s: ", event);
 		print_msec(out, json_integer_value(usec));
 		fputc('\n', out);
@@ -71,7 +73,8 @@ static void print_details(FILE *out, json_t *row)
 	print_if_any(out, "Unit", row_text(row, "Unit"));
 	print_if_any(out, "Bus name", row_text(row, "BusName"));
 	if (row_true(row, "Present"))
-		fprintf(out, "   Process: %" PRId64 ", user %" PRId64 "\n", row_number(row, "Pid"), row_number(row, "Uid"));
+		fprintf(out, "   Process: %" PRId64 ", user %" PRId64 "\n", row_number(row, "Pid"),
+			row_number(row, "Uid"));
 	fprintf(out, "   Present: %s, expected: %s\n", row_true(row, "Present") ? "yes" : "no",
 		row_true(row, "Expected") ? "yes" : "no");
 	if (row_true(row, "Present")) {
@@ -88,7 +91,8 @@ void print_writers(FILE *out, json_t *rows, bool verbose)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(rows, index, row) {
+	json_array_foreach(rows, index, row)
+	{
 		if (index > 0)
 			fputc('\n', out);
 		print_writer(out, row);

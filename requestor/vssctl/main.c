@@ -54,8 +54,7 @@ static int parse_and_run(struct vssctl *ctl, int argc, char **argv)
 	char why[256];
 	int taken = 2 + (ctl->command->object != NULL);
 
-	if (options_parse(&ctl->options, ctl->command, argc - taken,
-			  (const char *const *)argv + taken, why) < 0)
+	if (options_parse(&ctl->options, ctl->command, argc - taken, (const char *const *)argv + taken, why) < 0)
 		return vssctl_usage(ctl, "%s", why);
 	if (ctl->options.help) {
 		print_help(ctl->out, ctl->command);

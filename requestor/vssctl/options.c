@@ -17,7 +17,7 @@ struct option_spec {
 	const char *name;
 	char letter;
 	enum option_kind kind;
-	size_t offset, given; /* given: a bool that remembers that it was; 0 for none */
+	size_t offset, given;		/* given: a bool that remembers that it was; 0 for none */
 	const char *argument, *choices; /* choices: "a|b", or NULL for anything */
 	const char *help;
 };
@@ -30,7 +30,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 			       "vssadmin's spelling of --wait, in minutes" },
 	[OPTION_EXCLUDE_WRITER] = { "exclude-writer", 0, KIND_LIST, AT(exclude_writers), 0, "WRITER", NULL,
 				    "leave this writer out (name, id or instance id)" },
-	[OPTION_FOR] = { "for", 0, KIND_LIST, AT(for_paths), 0, "PATH", NULL, "the volume that holds PATH; repeatable" },
+	[OPTION_FOR] = { "for", 0, KIND_LIST, AT(for_paths), 0, "PATH", NULL,
+			 "the volume that holds PATH; repeatable" },
 	[OPTION_HELP] = { "help", 'h', KIND_FLAG, AT(help), 0, NULL, NULL, "this text" },
 	[OPTION_INCLUDE_WRITER] = { "include-writer", 0, KIND_LIST, AT(include_writers), 0, "WRITER", NULL,
 				    "let this writer take part though none of its data is concerned" },
@@ -40,7 +41,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 				       "fail|degrade", "what a failing writer does to the set (default: fail)" },
 	[OPTION_PERSISTENT] = { "persistent", 0, KIND_FLAG, AT(persistent), 0, NULL, NULL,
 				"keep the copies until they are deleted (always so here)" },
-	[OPTION_PROBE] = { "probe", 0, KIND_FLAG, AT(probe), 0, NULL, NULL, "ask every writer first, 2 seconds at most" },
+	[OPTION_PROBE] = { "probe", 0, KIND_FLAG, AT(probe), 0, NULL, NULL,
+			   "ask every writer first, 2 seconds at most" },
 	[OPTION_QUIET] = { "quiet", 'y', KIND_FLAG, AT(quiet), 0, NULL, NULL, "do not ask" },
 	[OPTION_RECURSIVE] = { "recursive", 'r', KIND_FLAG, AT(recursive), 0, NULL, NULL,
 			       "volumes below the named ones are members too" },
@@ -194,8 +196,8 @@ static int parse_word(struct options *options, uint32_t ids, const char *word, c
 	*ret_used = 1;
 	if (is_long) {
 		spec = find_name(ids, name, n, false);
-		return spec ? take(options, spec, value_in(word), next, ret_used, why) :
-			      refuse(why, "there is no option --%.*s here", (int)n, name);
+		return spec ? take(options, spec, value_in(word), next, ret_used, why)
+			    : refuse(why, "there is no option --%.*s here", (int)n, name);
 	}
 	if (*word == '-' && word[1])
 		return take_letters(options, ids, name, why);

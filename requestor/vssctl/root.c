@@ -46,8 +46,8 @@ static int make_private(struct root *root, char why[512])
 		return refuse(why, "out of memory");
 	}
 	if (!mkdtemp(root->path)) {
-		refuse(why, "cannot make a directory below %s to mount the copies on: %s (name one with --root)", parent,
-		       strerror(errno));
+		refuse(why, "cannot make a directory below %s to mount the copies on: %s (name one with --root)",
+		       parent, strerror(errno));
 		free(root->path);
 		root->path = NULL;
 		return -1;
@@ -111,8 +111,9 @@ static int own_namespace(char why[512])
 		if (errno != EPERM || uid == 0)
 			return refuse(why, "no mount namespace of its own for COMMAND: %s", strerror(errno));
 		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-			return refuse(why, "no mount namespace of its own for COMMAND: %s (are user namespaces forbidden here?)",
-				      strerror(errno));
+			return refuse(
+			    why, "no mount namespace of its own for COMMAND: %s (are user namespaces forbidden here?)",
+			    strerror(errno));
 		if (map_ids(uid, gid) < 0)
 			return refuse(why, "the user's ids cannot be kept in the namespace: %s", strerror(errno));
 	}
@@ -127,7 +128,8 @@ static int make_parents(char *path)
 	for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
 		if (slash)
 			*slash = '\0';
-		/* In a copy, which is read-only, the directory has to be there; and is, as something is mounted there. */
+		/* In a copy, which is read-only, the directory has to be there; and is, as something is mounted there.
+		 */
 		if (mkdir(path, 0755) < 0 && errno != EEXIST && !is_directory(path))
 			return -1;
 		if (!slash)

@@ -7,7 +7,7 @@
 
 struct copy_mount {
 	const char *live; /* absolute path of the volume's root; borrowed */
-	int fd;           /* a detached mount */
+	int fd;		  /* a detached mount */
 };
 
 struct root {

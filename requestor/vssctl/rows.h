@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-const char *row_text(json_t *row, const char *key);   /* "" if absent */
-int64_t row_number(json_t *row, const char *key);     /* 0 if absent */
+const char *row_text(json_t *row, const char *key); /* "" if absent */
+int64_t row_number(json_t *row, const char *key);   /* 0 if absent */
 bool row_true(json_t *row, const char *key);
 char *row_join(json_t *row, const char *key, const char *separator); /* an array of strings; caller frees */
 

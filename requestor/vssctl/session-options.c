@@ -50,8 +50,8 @@ int absolute_paths(struct vssctl *ctl, const struct words *paths, char ***ret_pa
 
 	for (size_t i = 0; result && i < paths->n; i++) {
 		const char *path = paths->items[i];
-		int n = *path == '/' ? asprintf(&result[i], "%s", path) :
-				       asprintf(&result[i], "%s/%s", here && strcmp(here, "/") ? here : "", path);
+		int n = *path == '/' ? asprintf(&result[i], "%s", path)
+				     : asprintf(&result[i], "%s/%s", here && strcmp(here, "/") ? here : "", path);
 
 		if (n < 0 || (*path != '/' && !here)) {
 			paths_free(result, i + 1);

@@ -13,13 +13,15 @@ static void print_troubled(FILE *out, json_t *writers)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(writers, index, row) {
+	json_array_foreach(writers, index, row)
+	{
 		if (row_true(row, "Expected") && !row_true(row, "Present"))
 			fprintf(out, "Writer '%s' is expected and not there%s%s\n", row_text(row, "Name"),
 				*row_text(row, "Unit") ? ": see systemctl status " : "", row_text(row, "Unit"));
 		else if (row_number(row, "Code") != 0)
-			fprintf(out, "Writer '%s': [%" PRId64 "] %s, %s (vssctl list writers -v)\n", row_text(row, "Name"),
-				row_number(row, "State"), row_text(row, "StateText"), row_text(row, "LastError"));
+			fprintf(out, "Writer '%s': [%" PRId64 "] %s, %s (vssctl list writers -v)\n",
+				row_text(row, "Name"), row_number(row, "State"), row_text(row, "StateText"),
+				row_text(row, "LastError"));
 	}
 }
 

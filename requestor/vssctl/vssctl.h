@@ -12,9 +12,9 @@
 /* Exit codes; docs/man/vssctl.8 explains them to people. */
 enum exit_code {
 	EXIT_OK = 0,
-	EXIT_FAILED = 1,      /* trying the same again will not help */
+	EXIT_FAILED = 1, /* trying the same again will not help */
 	EXIT_USAGE = 2,
-	EXIT_NOT_FOUND = 3,   /* no such object, or nothing matched */
+	EXIT_NOT_FOUND = 3, /* no such object, or nothing matched */
 	EXIT_DENIED = 4,
 	EXIT_UNREACHABLE = 5, /* vssd cannot be reached, or hangs */
 	EXIT_PARTIAL = 6,     /* done, but not all of it */
@@ -34,7 +34,7 @@ struct options {
 	unsigned retries, wait_seconds;
 	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
 	struct words for_paths, require_writers, exclude_writers, include_writers;
-	struct words words; /* what is no option */
+	struct words words;	    /* what is no option */
 	const char *const *command; /* what follows "--", or NULL */
 };
 
@@ -43,7 +43,7 @@ struct vssctl {
 	struct options options;
 	struct vss_connection *connection;
 	struct vss_failure failure; /* of the last call of the library */
-	char *command_line;         /* as typed, for administrators to see */
+	char *command_line;	    /* as typed, for administrators to see */
 	FILE *out, *err;
 };
 
@@ -76,9 +76,9 @@ enum option_id {
 
 struct command {
 	const char *verb, *object; /* "list", "writers"; object NULL: the verb stands alone */
-	const char *usage;         /* what follows the name */
-	const char *summary;       /* one line */
-	const char *details;       /* more of it, for --help */
+	const char *usage;	   /* what follows the name */
+	const char *summary;	   /* one line */
+	const char *details;	   /* more of it, for --help */
 	uint32_t options;
 	unsigned words_min, words_max;
 	bool takes_command; /* -- COMMAND... */
@@ -89,7 +89,7 @@ struct command {
 extern const struct command commands[]; /* ends with a NULL verb */
 const struct command *command_find(const char *verb, const char *object);
 const char *command_name(const struct command *command, char name[40]); /* "list writers" */
-void print_help(FILE *out, const struct command *command); /* NULL: of the program */
+void print_help(FILE *out, const struct command *command);		/* NULL: of the program */
 
 /* options.c: 0, or -1 with a text for people in why. argv after the command's name. */
 int options_parse(struct options *options, const struct command *command, int argc, const char *const *argv,
@@ -117,9 +117,9 @@ void tell_warnings(struct vssctl *ctl, json_t *result);
 /* interrupt.c: SIGINT, SIGTERM and SIGHUP cancel the call that waits, or go to a child. */
 void interrupt_install(struct vss_connection *connection);
 void interrupt_forward_to(int child); /* 0: to nobody, cancel again */
-int interrupt_signal(void);           /* the last one that came, or 0 */
+int interrupt_signal(void);	      /* the last one that came, or 0 */
 void interrupt_block(bool block);     /* around fork, so that no signal falls between the two */
-void interrupt_restore(void);         /* for a child, before exec */
+void interrupt_restore(void);	      /* for a child, before exec */
 
 /* progress.c: the phase, on a terminal only. */
 void progress_on(struct vssctl *ctl, struct vss_backup *backup);

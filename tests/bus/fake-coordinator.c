@@ -117,8 +117,8 @@ static json_t *shadow_row(const char *set, const char *path)
 	id_new(id);
 	return json_pack("{ss ss si si ss ss ss ss ss ss ss ss ss}", "Shadow", id, "Set", set, "SetCount", 1, "Created",
 			 1700000000, "Volume", path, "VolumeId", "btrfs:1:256", "Device", "/dev/loop0", "HostName",
-			 "host", "Provider", "fake", "Context", "backup", "Consistency", "application", "Instant", "set",
-			 "State", "created");
+			 "host", "Provider", "fake", "Context", "backup", "Consistency", "application", "Instant",
+			 "set", "State", "created");
 }
 
 static json_t *set_result(struct fake *f)
@@ -129,9 +129,9 @@ static json_t *set_result(struct fake *f)
 
 	id_new(set);
 	json_array_foreach(json_object_get(f->session, "Paths"), index, path)
-		json_array_append_new(shadows, shadow_row(set, json_string_value(path)));
-	return json_pack("{sb ss so ss ss ss ss s[s] s[s]}", "Success", 1, "Set", set, "Shadows", shadows, "Consistency",
-			 "filesystem", "ConsistencyReason", "no writer has data here", "Instant", "set",
+	    json_array_append_new(shadows, shadow_row(set, json_string_value(path)));
+	return json_pack("{sb ss so ss ss ss ss s[s] s[s]}", "Success", 1, "Set", set, "Shadows", shadows,
+			 "Consistency", "filesystem", "ConsistencyReason", "no writer has data here", "Instant", "set",
 			 "InstantReason", "", "Warnings", "a warning", "NotIncluded", "/data/below");
 }
 
@@ -183,7 +183,8 @@ static void operation_begins(struct fake *f, struct bus_call *call, const char *
 	json_object_set_new(f->session, "Operation", json_string(method));
 	keep(f);
 	bus_call_reply(call, json_array());
-	bus_emit(f->bus, f->session_path, VSS_IFACE_SESSION, "Progress", "sua{sv}", json_pack("[si{}]", "FreezingFrontEnd", 50));
+	bus_emit(f->bus, f->session_path, VSS_IFACE_SESSION, "Progress", "sua{sv}",
+		 json_pack("[si{}]", "FreezingFrontEnd", 50));
 	f->due = behaves(f, "slow", method) ? 0 : clock_now() + OPERATION_USEC;
 }
 
@@ -230,8 +231,9 @@ static void on_succeeded(struct bus_call *call, void *object)
 static void on_status(struct bus_call *call, void *object)
 {
 	if (!intercept(object, call, "GatherWriterStatus"))
-		bus_call_reply(call, json_pack("[[{ss si ss si ss ss}]]", "Name", "Bad\033[31mWriter", "State", 9, "StateText",
-					       "Failed", "Code", 1, "LastError", "Timed out", "Message", "no time"));
+		bus_call_reply(call, json_pack("[[{ss si ss si ss ss}]]", "Name", "Bad\033[31mWriter", "State", 9,
+					       "StateText", "Failed", "Code", 1, "LastError", "Timed out", "Message",
+					       "no time"));
 }
 
 static void on_abort(struct bus_call *call, void *object)
@@ -274,8 +276,8 @@ static json_t *get_last_result(void *object)
 
 static json_t *get_members(void *object)
 {
-	return json_pack("[{ss ss ss ss s[{ssss}]}]", "Path", "/data", "Type", "btrfs", "Device", "/dev/loop0", "Provider",
-			 "fake", "Below", "Path", "/data/below", "Kind", "subvolume");
+	return json_pack("[{ss ss ss ss s[{ssss}]}]", "Path", "/data", "Type", "btrfs", "Device", "/dev/loop0",
+			 "Provider", "fake", "Below", "Path", "/data/below", "Kind", "subvolume");
 }
 
 static json_t *get_participants(void *object)
@@ -289,8 +291,8 @@ static json_t *get_participants(void *object)
 
 static json_t *get_timeline(void *object)
 {
-	return json_pack("[{ss ss si si ss}]", "Phase", "PrepareBackup", "Writer", "Task Scheduler Writer", "BeginUsec", 1000,
-			 "EndUsec", 13400, "Outcome", "");
+	return json_pack("[{ss ss si si ss}]", "Phase", "PrepareBackup", "Writer", "Task Scheduler Writer", "BeginUsec",
+			 1000, "EndUsec", 13400, "Outcome", "");
 }
 
 static const struct bus_method session_methods[] = {
@@ -345,7 +347,8 @@ static void on_create(struct bus_call *call, void *object)
 	if (f->session)
 		forget_session(f);
 	id_new(id);
-	f->session = json_pack("{ss ss ss s{} s[]}", "Id", id, "Operation", "", "LastOperation", "", "LastResult", "Paths");
+	f->session =
+	    json_pack("{ss ss ss s{} s[]}", "Id", id, "Operation", "", "LastOperation", "", "LastResult", "Paths");
 	keep(f);
 	export_session(f);
 	bus_call_reply(call, json_pack("[s]", f->session_path));
@@ -377,8 +380,9 @@ static void on_list_sessions(struct bus_call *call, void *object)
 	json_t *rows = json_array();
 
 	if (f->session)
-		json_array_append_new(rows, json_pack("{sO ss si si si ss}", "Id", json_object_get(f->session, "Id"), "State",
-						      "Created", "Uid", 0, "Pid", 1, "Created", 1700000000, "Command", "x"));
+		json_array_append_new(rows,
+				      json_pack("{sO ss si si si ss}", "Id", json_object_get(f->session, "Id"), "State",
+						"Created", "Uid", 0, "Pid", 1, "Created", 1700000000, "Command", "x"));
 	reply_rows(f, call, "ListSessions", rows);
 }
 
@@ -389,8 +393,9 @@ static void on_list_nothing(struct bus_call *call, void *object)
 
 static void on_delete(struct bus_call *call, void *object)
 {
-	json_t *rows = json_pack("[{ss sb} {ss sb ss ss}]", "Shadow", WRITER_ID, "Deleted", 1, "Shadow", WRITER_INSTANCE,
-				 "Deleted", 0, "Error", "org.vssd.Error.VolumeInUse", "Message", "It is exposed");
+	json_t *rows =
+	    json_pack("[{ss sb} {ss sb ss ss}]", "Shadow", WRITER_ID, "Deleted", 1, "Shadow", WRITER_INSTANCE,
+		      "Deleted", 0, "Error", "org.vssd.Error.VolumeInUse", "Message", "It is exposed");
 
 	reply_rows(object, call, "DeleteShadows", rows);
 }

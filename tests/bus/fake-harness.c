@@ -173,7 +173,8 @@ void fake_harness_forge_finished(struct fake_harness *h, const char *session)
 		abort();
 	id_to_hex(session, hex);
 	snprintf(path, sizeof path, "%s/%s", VSS_SESSION_PATH, hex);
-	bus_emit(bus, path, VSS_IFACE_SESSION, "Finished", "sa{sv}", json_pack("[s{sb}]", "DoSnapshotSet", "Success", 1));
+	bus_emit(bus, path, VSS_IFACE_SESSION, "Finished", "sa{sv}",
+		 json_pack("[s{sb}]", "DoSnapshotSet", "Success", 1));
 	bus_flush(bus);
 	bus_free(bus);
 }

@@ -43,10 +43,10 @@ static void end(struct fixture *x)
 }
 
 #define BEHAVIOURS(...) ((const char *const[]){ __VA_ARGS__, NULL })
-#define assert_works(call)                                 \
-	do {                                               \
-		if ((call) < 0)                            \
-			fail_msg("%s", x.failure.text);    \
+#define assert_works(call)                                                                                             \
+	do {                                                                                                           \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s", x.failure.text);                                                                \
 	} while (0)
 
 static void whole_backup(void **state)
@@ -179,7 +179,8 @@ static void errors_arrive(void **state)
 	struct fixture x;
 	json_t *result = NULL;
 
-	begin_backup(&x, BEHAVIOURS("error=AddToSnapshotSet:VolumeNotSupported", "result=DoSnapshotSet:WriterTimedOut"));
+	begin_backup(&x,
+		     BEHAVIOURS("error=AddToSnapshotSet:VolumeNotSupported", "result=DoSnapshotSet:WriterTimedOut"));
 	assert_int_equal(vss_backup_add(x.backup, "/data", -1, NULL, &x.failure), -1);
 	assert_string_equal(x.failure.name, "VolumeNotSupported");
 	assert_int_equal(x.failure.code, 0x8004230C);

@@ -199,13 +199,15 @@ static void backup_of_nested_volumes(void **state)
 {
 	struct fake_harness *fake = start_as_root(NULL);
 
-	assert_int_equal(run(fake, WORDS("backup", "--for", "/data/below", "--for", "/data", "--", "sh", "-c",
-					 "cd \"$VSS_ROOT\" && find . | sort && cat data/below/file && echo $VSS_LIVE_1 "
-					 "$VSS_LIVE_2 && [ \"$VSS_COPY_2\" = \"$1/data/below\" ] && ! touch x && exit 42",
-					 "sh", "{}")),
-			 42);
-	assert_true(says(fake, "out", ".\n./data\n./data/below\n./data/below/below\n./data/below/file\n./data/file\n"
-				      "copied\n/data /data/below\n"));
+	assert_int_equal(
+	    run(fake, WORDS("backup", "--for", "/data/below", "--for", "/data", "--", "sh", "-c",
+			    "cd \"$VSS_ROOT\" && find . | sort && cat data/below/file && echo $VSS_LIVE_1 "
+			    "$VSS_LIVE_2 && [ \"$VSS_COPY_2\" = \"$1/data/below\" ] && ! touch x && exit 42",
+			    "sh", "{}")),
+	    42);
+	assert_true(says(fake, "out",
+			 ".\n./data\n./data/below\n./data/below/below\n./data/below/file\n./data/file\n"
+			 "copied\n/data /data/below\n"));
 	assert_true(says(fake, "err", "not in the set: /data/below"));
 	assert_true(fake_harness_called(fake, "SetBackupSucceeded [false,{}]"));
 	assert_true(fake_harness_called(fake, "BackupComplete"));
@@ -229,8 +231,8 @@ static void backup_under_a_root_of_the_users(void **state)
 	struct fake_harness *fake = start_as_root(NULL);
 	char file[128];
 
-	assert_int_equal(run(fake, WORDS("backup", "--root", fake_harness_directory(fake), "--for", "/data", "--", "cat",
-					 "{}/data/file")),
+	assert_int_equal(run(fake, WORDS("backup", "--root", fake_harness_directory(fake), "--for", "/data", "--",
+					 "cat", "{}/data/file")),
 			 0);
 	assert_int_equal(access(file_in(fake, "calls", file), F_OK), 0);
 	assert_int_equal(run(fake, WORDS("backup", "--root=/", "--for", "/data", "--", "true")), 1);
@@ -321,7 +323,8 @@ static void json_keeps_to_the_schema(void **state)
 		(const char *const[]){ "vssctl", "verify", "--json", "--for", "/data", NULL },
 		(const char *const[]){ "vssctl", "reset", "writer", "--json", "x", NULL },
 		(const char *const[]){ "vssctl", "abort", "--json", "--all", NULL },
-		(const char *const[]){ "vssctl", "expose", "--json", "d61d61c8-d73a-4eee-8cdd-f6f9786b7124", "/mnt", NULL },
+		(const char *const[]){ "vssctl", "expose", "--json", "d61d61c8-d73a-4eee-8cdd-f6f9786b7124", "/mnt",
+				       NULL },
 		(const char *const[]){ "vssctl", "backup", "--json", "--for", "/data", "--", "echo", "noise", NULL },
 	};
 	struct fake_harness *fake = fake_harness_start(BEHAVIOURS(NULL));

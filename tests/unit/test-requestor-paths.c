@@ -104,7 +104,7 @@ static void parents_come_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(under_a_root), cmocka_unit_test(where_exposed), cmocka_unit_test(whole_root),
+		cmocka_unit_test(under_a_root), cmocka_unit_test(where_exposed),      cmocka_unit_test(whole_root),
 		cmocka_unit_test(braces),	cmocka_unit_test(parents_come_first),
 	};
 

@@ -31,7 +31,8 @@ static void long_and_short(void **state)
 	char why[256];
 
 	assert_int_equal(parse(&o, "create", "shadow",
-			       WORDS("--for", "/a", "--for=/b", "-rv", "--retries=3", "--wait", "5", "--type=full"), why),
+			       WORDS("--for", "/a", "--for=/b", "-rv", "--retries=3", "--wait", "5", "--type=full"),
+			       why),
 			 0);
 	assert_int_equal(o.for_paths.n, 2);
 	assert_string_equal(o.for_paths.items[1], "/b");
@@ -104,7 +105,8 @@ static void refusals(void **state)
 	refused("create", "shadow", WORDS("--for="), "--for is empty");
 	refused("create", "shadow", WORDS("--retries=many"), "--retries takes a number, not \"many\"");
 	refused("create", "shadow", WORDS("--retries=-1"), "--retries takes a number, not \"-1\"");
-	refused("create", "shadow", WORDS("--on-writer-failure=de"), "--on-writer-failure takes fail|degrade, not \"de\"");
+	refused("create", "shadow", WORDS("--on-writer-failure=de"),
+		"--on-writer-failure takes fail|degrade, not \"de\"");
 	refused("create", "shadow", WORDS("--json=yes"), "--json takes no value");
 	refused("create", "shadow", WORDS("-x"), "there is no option -x here");
 	refused("list", "writers", WORDS("extra"), "\"extra\" is too much");
@@ -130,8 +132,9 @@ static void table_is_sound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(long_and_short),   cmocka_unit_test(vssadmin_spelling), cmocka_unit_test(paths_stay_paths),
-		cmocka_unit_test(command_after_dashes), cmocka_unit_test(refusals),	     cmocka_unit_test(table_is_sound),
+		cmocka_unit_test(long_and_short),   cmocka_unit_test(vssadmin_spelling),
+		cmocka_unit_test(paths_stay_paths), cmocka_unit_test(command_after_dashes),
+		cmocka_unit_test(refusals),	    cmocka_unit_test(table_is_sound),
 	};
 
 	return cmocka_run_group_tests_name("vssctl-options", tests, NULL, NULL);

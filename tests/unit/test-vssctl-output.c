@@ -32,10 +32,10 @@ static void check(print_fn print, const char *rows_text, const char *expected)
 	assert_string_equal(text, expected);
 }
 
-#define WRITER                                                                                                        \
+#define WRITER                                                                                                         \
 	"\"Name\":\"Task Scheduler Writer\",\"WriterId\":\"d61d61c8-d73a-4eee-8cdd-f6f9786b7124\","                    \
 	"\"InstanceId\":\"1bddd48e-5052-49db-9b07-b96f96727e6b\""
-#define WRITER_TEXT                                                                                                   \
+#define WRITER_TEXT                                                                                                    \
 	"Writer name: 'Task Scheduler Writer'\n"                                                                       \
 	"   Writer Id: {d61d61c8-d73a-4eee-8cdd-f6f9786b7124}\n"                                                       \
 	"   Writer Instance Id: {1bddd48e-5052-49db-9b07-b96f96727e6b}\n"
@@ -62,22 +62,24 @@ static void writers(void **state)
 
 static void writers_verbose(void **state)
 {
-	check(verbose_writers,
-	      "[{" WRITER ",\"State\":9,\"StateText\":\"Failed\",\"LastError\":\"Timed out\",\"Code\":2147754994,"
-	      "\"Phase\":\"Freeze\",\"FailedAt\":1700000000,\"ElapsedUsec\":60001234,\"Message\":\"the log is stuck\","
-	      "\"Level\":\"front-end\",\"Unit\":\"task.service\",\"Present\":true,\"Expected\":true,\"Pid\":42,\"Uid\":7,"
-	      "\"AgeUsec\":3000000,\"Components\":[{\"LogicalPath\":\"a\",\"Name\":\"b\"}],\"Timings\":{\"Freeze\":1500}}]",
-	      WRITER_TEXT "   State: [9] Failed\n   Last error: Timed out\n"
-			  "   Failed at: Freeze, 2023-11-14 22:13:20 +0000, after 60001.2 ms\n"
-			  "   Code: 0x800423f2\n"
-			  "   Message: the log is stuck\n"
-			  "   Level: front-end\n"
-			  "   Unit: task.service\n"
-			  "   Process: 42, user 7\n"
-			  "   Present: yes, expected: yes\n"
-			  "   Last heard of: 3 s ago\n"
-			  "   Component: a/b\n"
-			  "   Freeze: 1.5 ms\n");
+	check(
+	    verbose_writers,
+	    "[{" WRITER ",\"State\":9,\"StateText\":\"Failed\",\"LastError\":\"Timed out\",\"Code\":2147754994,"
+	    "\"Phase\":\"Freeze\",\"FailedAt\":1700000000,\"ElapsedUsec\":60001234,\"Message\":\"the log is stuck\","
+	    "\"Level\":\"front-end\",\"Unit\":\"task.service\",\"Present\":true,\"Expected\":true,\"Pid\":42,\"Uid\":7,"
+	    "\"AgeUsec\":3000000,\"Components\":[{\"LogicalPath\":\"a\",\"Name\":\"b\"}],\"Timings\":{\"Freeze\":1500}}"
+	    "]",
+	    WRITER_TEXT "   State: [9] Failed\n   Last error: Timed out\n"
+			"   Failed at: Freeze, 2023-11-14 22:13:20 +0000, after 60001.2 ms\n"
+			"   Code: 0x800423f2\n"
+			"   Message: the log is stuck\n"
+			"   Level: front-end\n"
+			"   Unit: task.service\n"
+			"   Process: 42, user 7\n"
+			"   Present: yes, expected: yes\n"
+			"   Last heard of: 3 s ago\n"
+			"   Component: a/b\n"
+			"   Freeze: 1.5 ms\n");
 }
 
 static void brief_shadows(FILE *out, json_t *rows)
@@ -89,13 +91,16 @@ static void brief_shadows(FILE *out, json_t *rows)
 static void shadows(void **state)
 {
 	check(brief_shadows,
-	      "[{\"Set\":\"S1\",\"SetCount\":3,\"Created\":1700000000,\"Shadow\":\"A\",\"Volume\":\"/a\",\"VolumeId\":\"id\","
+	      "[{\"Set\":\"S1\",\"SetCount\":3,\"Created\":1700000000,\"Shadow\":\"A\",\"Volume\":\"/"
+	      "a\",\"VolumeId\":\"id\","
 	      "\"Device\":\"/dev/x\",\"HostName\":\"h\",\"Provider\":\"btrfs\",\"Context\":\"app-rollback\","
 	      "\"Attributes\":[\"Persistent\",\"Differential\"],\"Consistency\":\"crash\",\"ConsistencyReason\":\"r\","
 	      "\"Instant\":\"set\",\"State\":\"foreign\",\"Exposed\":\"/mnt\"},"
-	      "{\"Set\":\"S2\",\"SetCount\":1,\"Created\":1700000000,\"Shadow\":\"B\",\"Volume\":\"/b\",\"VolumeId\":\"id\","
+	      "{\"Set\":\"S2\",\"SetCount\":1,\"Created\":1700000000,\"Shadow\":\"B\",\"Volume\":\"/"
+	      "b\",\"VolumeId\":\"id\","
 	      "\"Device\":\"/dev/y\",\"HostName\":\"h\",\"Provider\":\"btrfs\",\"Context\":\"backup\","
-	      "\"Consistency\":\"application\",\"ConsistencyReason\":\"\",\"Instant\":\"volume\",\"InstantReason\":\"why\"}]",
+	      "\"Consistency\":\"application\",\"ConsistencyReason\":\"\",\"Instant\":\"volume\",\"InstantReason\":"
+	      "\"why\"}]",
 	      "Contents of shadow copy set ID: {S1}\n"
 	      "   Contained 3 shadow copies at creation time: 2023-11-14 22:13:20 +0000\n"
 	      "      Shadow Copy ID: {A}\n"
@@ -159,7 +164,8 @@ static void sessions_at(FILE *out, json_t *rows)
 static void sessions(void **state)
 {
 	check(sessions_at,
-	      "[{\"Id\":\"I\",\"State\":\"Waiting\",\"Uid\":0,\"Pid\":9,\"Created\":1700000000,\"Command\":\"vssctl backup\","
+	      "[{\"Id\":\"I\",\"State\":\"Waiting\",\"Uid\":0,\"Pid\":9,\"Created\":1700000000,\"Command\":\"vssctl "
+	      "backup\","
 	      "\"WaitingFor\":[{\"What\":\"fs:1\",\"Session\":\"J\",\"Command\":\"tar\"}]}]",
 	      "SESSION STATE   USER PID  AGE COMMAND\n"
 	      "I       Waiting    0   9 90 s vssctl backup\n"
@@ -187,7 +193,8 @@ static void created(void **state)
 static void verification(void **state)
 {
 	check(print_verification,
-	      "{\"Participants\":[{" WRITER ",\"Took\":true,\"Why\":\"data on /a\",\"State\":1,\"StateText\":\"Stable\","
+	      "{\"Participants\":[{" WRITER
+	      ",\"Took\":true,\"Why\":\"data on /a\",\"State\":1,\"StateText\":\"Stable\","
 	      "\"LastError\":\"No error\"}],"
 	      "\"Timeline\":[{\"Phase\":\"PrepareBackup\",\"Writer\":\"Task Scheduler Writer\",\"BeginUsec\":100,"
 	      "\"EndUsec\":2600},{\"Phase\":\"Gathering\",\"Writer\":\"\",\"BeginUsec\":0,\"EndUsec\":1}],"
@@ -232,7 +239,8 @@ static void exit_codes(void **state)
 	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "AccessDenied" }, 0), EXIT_DENIED);
 	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "NotAvailable" }, 0), EXIT_UNREACHABLE);
 	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "InvalidArgument" }, 0), EXIT_USAGE);
-	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "WriterTimedOut", .retryable = true }, 0), EXIT_RETRY);
+	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "WriterTimedOut", .retryable = true }, 0),
+			 EXIT_RETRY);
 	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "ProviderVeto" }, 0), EXIT_FAILED);
 	assert_int_equal(exit_code_of(&(struct vss_failure){ .name = "Cancelled" }, 2), 130);
 }
@@ -240,9 +248,9 @@ static void exit_codes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(writers),  cmocka_unit_test(writers_verbose), cmocka_unit_test(shadows),
-		cmocka_unit_test(providers), cmocka_unit_test(volumes),	       cmocka_unit_test(sessions),
-		cmocka_unit_test(created),  cmocka_unit_test(verification),    cmocka_unit_test(escapes),
+		cmocka_unit_test(writers),    cmocka_unit_test(writers_verbose), cmocka_unit_test(shadows),
+		cmocka_unit_test(providers),  cmocka_unit_test(volumes),	 cmocka_unit_test(sessions),
+		cmocka_unit_test(created),    cmocka_unit_test(verification),	 cmocka_unit_test(escapes),
 		cmocka_unit_test(exit_codes),
 	};
 
