@@ -276,18 +276,13 @@ int vss_backup_abort(struct vss_backup *b, struct vss_failure *error)
 
 int vss_backup_gather(struct vss_backup *b, json_t **ret_writers, struct vss_failure *error)
 {
-	autojson json_t *result = NULL, *properties = NULL;
+	autojson json_t *result = NULL;
 
 	if (operation_run(b, "GatherWriterMetadata", &result, error) < 0)
 		return -1;
 	if (!ret_writers)
 		return 0;
-	if (session_properties(b, &properties, error) < 0)
-		return -1;
-	*ret_writers = json_incref(json_object_get(properties, "Writers"));
-	if (!*ret_writers)
-		*ret_writers = json_array();
-	return 0;
+	return vss_query(b->connection, "ListWriters", NULL, 0, ret_writers, error);
 }
 
 int vss_backup_prepare(struct vss_backup *b, struct vss_failure *error)

@@ -15,7 +15,7 @@ void print_providers(FILE *out, json_t *rows, bool verbose)
 
 		fprintf(out, "%sProvider name: '%s'\n", index > 0 ? "\n" : "", row_text(row, "Name"));
 		fprintf(out, "   Provider type: %s\n", *type ? type : "System");
-		fprintf(out, "   Provider Id: {%s}\n", row_text(row, "ProviderId"));
+		fprintf(out, "   Provider Id: {%s}\n", row_text(row, "Id"));
 		fprintf(out, "   Version: %s\n", row_text(row, "Version"));
 		if (verbose && *problem)
 			fprintf(out, "   Problem: %s\n", problem);

@@ -36,7 +36,7 @@ void print_waiting(FILE *out, json_t *rows)
 		json_array_foreach(json_object_get(row, "WaitingFor"), i, what)
 		{
 			const char *command = row_text(what, "Command");
-			fprintf(out, "Session %s waits for %s%s%s%s%s%s\n", row_text(row, "Id"), row_text(what, "What"),
+			fprintf(out, "Session %s waits for %s%s%s%s%s%s\n", row_text(row, "Id"), row_text(what, "Domain"),
 				*row_text(what, "Session") ? ", held by session " : "", row_text(what, "Session"),
 				*command ? " (" : "", command, *command ? ")" : "");
 		}

@@ -25,6 +25,8 @@ struct option_spec {
 #define AT(field) offsetof(struct options, field)
 
 static const struct option_spec specs[OPTION_COUNT] = {
+	[OPTION_ADD_MISSING] = { "add-missing", 0, KIND_FLAG, AT(add_missing), 0, NULL, NULL,
+				 "add the volumes that participating writers need too" },
 	[OPTION_ALL] = { "all", 0, KIND_FLAG, AT(all), 0, NULL, NULL, "all of them" },
 	[OPTION_AUTORETRY] = { "autoretry", 0, KIND_MINUTES, AT(wait_seconds), AT(wait_given), "MINUTES", NULL,
 			       "vssadmin's spelling of --wait, in minutes" },

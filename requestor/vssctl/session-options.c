@@ -32,6 +32,8 @@ json_t *session_options(const struct vssctl *ctl, const char *context)
 		json_object_set_new(result, "OnWriterFailure", json_string(o->on_writer_failure));
 	if (o->recursive)
 		json_object_set_new(result, "Recursive", json_true());
+	if (o->add_missing)
+		json_object_set_new(result, "AddMissingVolumes", json_true());
 	if (o->retries_given)
 		json_object_set_new(result, "Retries", json_integer(o->retries));
 	if (o->wait_given)

@@ -30,7 +30,8 @@ struct words {
 };
 
 struct options {
-	bool help, verbose, json, quiet, probe, recursive, persistent, oldest, all, wait_given, retries_given;
+	bool help, verbose, json, quiet, probe, recursive, add_missing, persistent, oldest, all, wait_given,
+	    retries_given;
 	unsigned retries, wait_seconds;
 	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
 	struct words for_paths, require_writers, exclude_writers, include_writers;
@@ -48,6 +49,7 @@ struct vssctl {
 };
 
 enum option_id {
+	OPTION_ADD_MISSING,
 	OPTION_ALL,
 	OPTION_AUTORETRY,
 	OPTION_EXCLUDE_WRITER,

@@ -137,7 +137,7 @@ static void brief_providers(FILE *out, json_t *rows)
 
 static void providers(void **state)
 {
-	check(brief_providers, "[{\"Name\":\"btrfs\",\"ProviderId\":\"P\",\"Version\":\"1.0\",\"Type\":\"System\"}]",
+	check(brief_providers, "[{\"Name\":\"btrfs\",\"Id\":\"P\",\"Version\":\"1.0\",\"Type\":\"System\"}]",
 	      "Provider name: 'btrfs'\n   Provider type: System\n   Provider Id: {P}\n   Version: 1.0\n");
 }
 
@@ -166,7 +166,7 @@ static void sessions(void **state)
 	check(sessions_at,
 	      "[{\"Id\":\"I\",\"State\":\"Waiting\",\"Uid\":0,\"Pid\":9,\"Created\":1700000000,\"Command\":\"vssctl "
 	      "backup\","
-	      "\"WaitingFor\":[{\"What\":\"fs:1\",\"Session\":\"J\",\"Command\":\"tar\"}]}]",
+	      "\"WaitingFor\":[{\"Domain\":\"fs:1\",\"Session\":\"J\",\"Command\":\"tar\"}]}]",
 	      "SESSION STATE   USER PID  AGE COMMAND\n"
 	      "I       Waiting    0   9 90 s vssctl backup\n"
 	      "Session I waits for fs:1, held by session J (tar)\n");
