@@ -10,16 +10,16 @@
 #define MOUNTS_MAX 100000
 
 static const char *const foreign_types[] = {
-	"9p",	  "afs",   "autofs", "beegfs",	"ceph",	 "cifs",   "coda",   "davfs",	"fuse",	  "fuseblk",   "gfs2",
-	"glusterfs", "gpfs", "lustre", "ncp", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3",
-	"smbfs", "vboxsf", "virtiofs", "vmhgfs",
+	"9p",	 "afs",	      "autofs", "beegfs", "ceph",  "cifs",   "coda",	 "davfs",  "fuse",  "fuseblk",
+	"gfs2",	 "glusterfs", "gpfs",	"lustre", "ncp",   "ncpfs",  "nfs",	 "nfs4",   "ocfs2", "orangefs",
+	"panfs", "prl_fs",    "pvfs2",	"smb3",	  "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 };
 
 static const char *const kernel_types[] = {
-	"bdev",	      "binder",	   "binfmt_misc", "bpf",     "cgroup",	   "cgroup2",  "configfs", "cpuset",  "debugfs",
-	"devpts",     "devtmpfs",  "efivarfs",	  "functionfs", "hugetlbfs", "mqueue", "nfsd",	   "nsfs",    "overlay",
-	"pipefs",     "proc",	   "pstore",	  "ramfs",   "resctrl",	   "rootfs",   "rpc_pipefs", "securityfs", "selinuxfs",
-	"smackfs",    "sockfs",	   "sysfs",	  "tmpfs",   "tracefs",
+	"bdev",	      "binder",	    "binfmt_misc", "bpf",      "cgroup",     "cgroup2",	  "configfs", "cpuset",
+	"debugfs",    "devpts",	    "devtmpfs",	   "efivarfs", "functionfs", "hugetlbfs", "mqueue",   "nfsd",
+	"nsfs",	      "overlay",    "pipefs",	   "proc",     "pstore",     "ramfs",	  "resctrl",  "rootfs",
+	"rpc_pipefs", "securityfs", "selinuxfs",   "smackfs",  "sockfs",     "sysfs",	  "tmpfs",    "tracefs",
 };
 
 static bool is_in(const char *type, const char *const *list, size_t n)
@@ -106,8 +106,8 @@ static int read_table(struct mounts *mounts, struct err *err)
 
 	if (n <= 0 || n > MOUNTS_MAX) {
 		mnt_free_iter(iterator);
-		return err_set(err, VSS_E_LIMITS_EXCEEDED, "This mount namespace has %d mounts; vssd handles 1 to %d", n,
-			       MOUNTS_MAX);
+		return err_set(err, VSS_E_LIMITS_EXCEEDED, "This mount namespace has %d mounts; vssd handles 1 to %d",
+			       n, MOUNTS_MAX);
 	}
 	mounts->list = iterator ? calloc((size_t)n, sizeof *mounts->list) : NULL;
 	mounts->by_id = mounts->list ? calloc((size_t)n, sizeof(struct mount *)) : NULL;

@@ -17,10 +17,11 @@ static int refuse_foreign(const char *path, const struct mount *mount, struct er
 {
 	if (!mount || mount->class != MOUNT_FOREIGN)
 		return 0;
-	return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
-		       "%.400s lies on %.200s, which is of type %s: no provider copies that. Run vssd on the machine that has "
-		       "the disks",
-		       path, mount->target, mount->type);
+	return err_set(
+	    err, VSS_E_VOLUME_NOT_SUPPORTED,
+	    "%.400s lies on %.200s, which is of type %s: no provider copies that. Run vssd on the machine that has "
+	    "the disks",
+	    path, mount->target, mount->type);
 }
 
 /* Appends one component; ".." goes up, which is right on a path without links. */
@@ -58,8 +59,7 @@ static int append_all(char path[PATH_MAX], const char *rest)
 
 static int open_plain(const char *path)
 {
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC,
-				.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
 
 	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
 }
@@ -169,7 +169,8 @@ static int identify(const struct mounts *mounts, struct place *place, struct err
 	place->mode = info.stx_mode;
 	if (!place->mount)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND,
-			       "%.400s lies on a mount that this machine's own mount namespace does not have", place->path);
+			       "%.400s lies on a mount that this machine's own mount namespace does not have",
+			       place->path);
 	return 0;
 }
 
@@ -197,7 +198,8 @@ int place_find(const struct mounts *mounts, const char *path, bool allow_missing
 		if (walk(mounts, path, ret->path, err) < 0)
 			return -1;
 		if (open_place(mounts, allow_missing, ret, err) < 0)
-			return err->code ? -1 : err_errno(err, errno, VSS_E_INVALID_ARGUMENT, "Cannot resolve %.400s", path);
+			return err->code ? -1
+					 : err_errno(err, errno, VSS_E_INVALID_ARGUMENT, "Cannot resolve %.400s", path);
 	}
 	return identify(mounts, ret, err);
 }
@@ -232,9 +234,10 @@ int place_find_fd(const struct mounts *mounts, int fd, struct place *ret, struct
 
 	*ret = (struct place){ .fd = -1 };
 	if (!mount)
-		return err_set(err, VSS_E_OBJECT_NOT_FOUND,
-			       "The descriptor lies on a mount that this machine's own mount namespace does not have: name the "
-			       "volume by its path on the host");
+		return err_set(
+		    err, VSS_E_OBJECT_NOT_FOUND,
+		    "The descriptor lies on a mount that this machine's own mount namespace does not have: name the "
+		    "volume by its path on the host");
 	if (refuse_foreign("The descriptor", mount, err) < 0)
 		return -1;
 	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

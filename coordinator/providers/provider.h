@@ -49,28 +49,33 @@ extern const struct provider btrfs_provider;
 
 /* The ops and their JSON. "volume" objects are those that the volumes worker's `resolve` makes (volumes.h).
  *
- * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool}]}
+ * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool}],
+ *           "MaxCopies": n of a volume, 512 when absent}
  *          For each member, in order: checks that Volume.Path still leads to the volume with Volume.Id (VolumeChanged
- *          is VSS_E_OBJECT_NOT_FOUND: "was unmounted or replaced"), limits (512 copies a volume, free space), opens
- *          the source, makes the unfinished place for the copy, tagged with host and set, and syncs the filesystem.
+ *          is VSS_E_OBJECT_NOT_FOUND: "was unmounted or replaced"), limits (copies a volume, free space), opens the
+ *          source, makes the unfinished place for the copy, tagged with host and set, and syncs the filesystem where
+ *          that shortens the cut. The volume stays busy while Source is open.
  *       -> {"Members": [{"Copy": ID, "Source": fd, "Store": fd}]}
  * flush    {"Members": [{"Copy", "Source": fd, "Store": fd}]}    syncfs again, just before Freeze     -> {}
  * cut      the same, with "Repair": bool. Makes the copies, in order, as close together as can be (threads where they
  *          are of different filesystems). Read-write where Repair is true, read-only at once otherwise.
  *       -> {"Members": [{"Copy", "Begin": usec, "End": usec, "Generation": n}]}     CLOCK_MONOTONIC
- * open     {"Members": [{"Copy", "Store": fd}]}: a read-write directory descriptor of each copy
+ * open     {"Members": [{"Copy", "Store": fd}]}: a read-write directory descriptor of each copy cut with Repair
  *       -> {"Members": [{"Copy", "Directory": fd}]}
  * seal     {"Members": [{"Copy", "Store": fd, "Repair": bool, "Record": object}]}
- *          Makes the copies read-only and writes each one's record beside it, durably; from then on the copy exists.
+ *          Makes the copies read-only and writes each one's record (at most 1 MiB) beside it, durably; from then on
+ *          the copy exists. What was written through descriptors of `open` before is in it, nothing later is.
  *       -> {}
- * abort    {"Members": [{"Copy", "Volume", "Store": fd or absent}]}: removes the unfinished copies; one that is not
- *          there is not an error                                                                      -> {}
+ * abort    {"Members": [{"Copy", "Store": fd | "Volume" | "Filesystem": UUID}], "Host": MACHINE-ID, this one's when
+ *          absent}: removes the set's copies, sealed ones too; one that is not there is not an error  -> {}
  * list     {"Host": MACHINE-ID, "Known": {FSUUID: {COPY-ID: token string}}, "Devices": [paths named in a request]}
  *          Every mounted filesystem of this kind, each once. Copies whose token is unchanged are named, not read.
  *       -> {"Filesystems": [{"Uuid": s, "Device": s, "Copies": [{"Copy": ID, "Token": s, "Record": object or absent
- *           when unchanged, "Filesystem": UUID}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}],
- *           "Error": s when it could not be read}]}
- * remove   {"Copy": ID, "Filesystem": UUID}: deletes the copy and all that belongs to it; durable on return -> {}
+ *           when unchanged, "Filesystem": UUID, "Error": s (and no Record) when the copy is damaged and can only be
+ *           removed}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}], being made or half removed,
+ *           "Error": s when the filesystem could not be read}]}
+ * remove   {"Copy": ID, "Filesystem": UUID, "Host": as in abort}: deletes the copy, finished or not, and all that
+ *          belongs to it; durable on return; VSS_E_VOLUME_IN_USE while it is mounted anywhere            -> {}
  * mount    {"Copy": ID, "Filesystem": UUID}: a detached, read-only mount (fsmount) of the copy
  *       -> {"Mount": fd}
  * expose   {"Copy": ID, "Filesystem": UUID, "Path": directory}: mounts it there, read-only, nosuid, nodev

@@ -28,7 +28,8 @@ const char *request_id(const json_t *object, const char *key, struct err *err)
 	const char *value = request_string(object, key, err);
 
 	if (value && !id_is_valid(value)) {
-		err_set(err, VSS_E_INVALID_ARGUMENT, "\"%s\" of the request to the worker is not an id: %.100s", key, value);
+		err_set(err, VSS_E_INVALID_ARGUMENT, "\"%s\" of the request to the worker is not an id: %.100s", key,
+			value);
 		return NULL;
 	}
 	return value;
@@ -59,11 +60,12 @@ int request_fd(const json_t *object, const char *key, const struct fd_list *fds,
 	json_t *index = json_object_get(object, key);
 
 	if (!json_is_integer(index))
-		return err_set(err, VSS_E_INVALID_ARGUMENT, "The request to the worker lacks the descriptor \"%s\"", key);
+		return err_set(err, VSS_E_INVALID_ARGUMENT, "The request to the worker lacks the descriptor \"%s\"",
+			       key);
 	if (json_integer_value(index) < 0 || (size_t)json_integer_value(index) >= fds->n)
 		return err_set(err, VSS_E_INVALID_ARGUMENT,
-			       "Descriptor \"%s\" of the request to the worker has index %lld, but %zu came with it", key,
-			       (long long)json_integer_value(index), fds->n);
+			       "Descriptor \"%s\" of the request to the worker has index %lld, but %zu came with it",
+			       key, (long long)json_integer_value(index), fds->n);
 	return fds->fds[json_integer_value(index)];
 }
 

@@ -10,7 +10,7 @@
 const char *request_string(const json_t *object, const char *key, struct err *err);
 const char *request_id(const json_t *object, const char *key, struct err *err); /* a valid id (common/id.h) */
 json_t *request_object(const json_t *object, const char *key, struct err *err); /* borrowed */
-json_t *request_array(const json_t *object, const char *key, struct err *err);  /* borrowed */
+json_t *request_array(const json_t *object, const char *key, struct err *err);	/* borrowed */
 
 /* -1 with err; the descriptor stays the frame's. */
 int request_fd(const json_t *object, const char *key, const struct fd_list *fds, struct err *err);

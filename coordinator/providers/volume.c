@@ -143,12 +143,13 @@ static json_t *why_not(const struct draft *draft)
 	if (strcmp(mount->type, "btrfs") == 0)
 		return mount->read_only ? json_sprintf("%s is mounted read-only: nothing can be kept on it. Remount it "
 						       "read-write, or back it up as it is, since nothing changes it",
-						       mount->target) :
-					  NULL;
+						       mount->target)
+					: NULL;
 	if (strcmp(mount->type, "tmpfs") == 0 || strcmp(mount->type, "ramfs") == 0)
-		return json_sprintf("%s lies in memory (%s) and is gone at the next start; keep what is to be backed up on "
-				    "a disk",
-				    mount->target, mount->type);
+		return json_sprintf(
+		    "%s lies in memory (%s) and is gone at the next start; keep what is to be backed up on "
+		    "a disk",
+		    mount->target, mount->type);
 	if (strcmp(mount->type, "overlay") == 0)
 		return json_sprintf("%s is an overlay, whose files lie on other volumes: name the volume of its upper "
 				    "directory instead",
@@ -159,9 +160,10 @@ static json_t *why_not(const struct draft *draft)
 	if (has_lvm(&draft->layers))
 		return json_sprintf("%s (%s) lies on a logical volume, and no provider for LVM is installed yet",
 				    mount->target, mount->type);
-	return json_sprintf("%s is %s on a plain disk or partition, of which no copy can be made at one instant; on btrfs or "
-			    "a logical volume it could",
-			    mount->target, mount->type);
+	return json_sprintf(
+	    "%s is %s on a plain disk or partition, of which no copy can be made at one instant; on btrfs or "
+	    "a logical volume it could",
+	    mount->target, mount->type);
 }
 
 static void add_domain(json_t *domains, const char *domain)
@@ -169,9 +171,7 @@ static void add_domain(json_t *domains, const char *domain)
 	const json_t *known;
 	size_t i;
 
-	json_array_foreach(domains, i, known)
-		if (strcmp(json_string_value(known), domain) == 0)
-			return;
+	json_array_foreach(domains, i, known) if (strcmp(json_string_value(known), domain) == 0) return;
 	json_array_append_new(domains, json_string(domain));
 }
 
@@ -222,7 +222,8 @@ static json_t *describe_layers(const struct layers *layers)
 	for (size_t i = 0; i < layers->n; i++) {
 		const struct layer *layer = &layers->list[i];
 		snprintf(number, sizeof number, "%u:%u", major(layer->number), minor(layer->number));
-		json_t *entry = json_pack("{s:s, s:s, s:s}", "Device", layer->name, "Number", number, "Kind", layer->kind);
+		json_t *entry =
+		    json_pack("{s:s, s:s, s:s}", "Device", layer->name, "Number", number, "Kind", layer->kind);
 		if (layer->backing)
 			json_object_set_new(entry, "Backing", json_string(layer->backing));
 		json_array_append_new(list, entry);
@@ -238,8 +239,8 @@ static json_t *describe(const struct mounts *mounts, const struct draft *draft)
 	add_domains(mounts, domains, draft->uuid, &draft->layers, 0);
 	volume = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:o}", "Id", draft->id, "Path", draft->root,
 			   "Type", mount->type, "FsUuid", draft->uuid, "Device", mount->source, "MountPoint",
-			   mount->target, "ReadOnly", mount->read_only, "Provider", why ? "" : "btrfs", "Domains", domains,
-			   "Layers", describe_layers(&draft->layers));
+			   mount->target, "ReadOnly", mount->read_only, "Provider", why ? "" : "btrfs", "Domains",
+			   domains, "Layers", describe_layers(&draft->layers));
 	if (!volume) {
 		json_decref(why);
 		return NULL;
@@ -264,8 +265,8 @@ static int draft_volume(const struct mounts *mounts, struct draft *draft, struct
 		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot open %.400s", draft->place->path);
 	filesystem_identity(directory, draft->mount, draft->uuid, draft->label);
 	filesystem_layers(&draft->layers, draft->mount, draft->uuid);
-	return strcmp(draft->mount->type, "btrfs") == 0 ? draft_btrfs(mounts, draft, directory, err) :
-							  draft_plain(mounts, draft, err);
+	return strcmp(draft->mount->type, "btrfs") == 0 ? draft_btrfs(mounts, draft, directory, err)
+							: draft_plain(mounts, draft, err);
 }
 
 static const struct volume *keep(struct volumes *volumes, struct draft *draft, struct err *err)

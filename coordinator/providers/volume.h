@@ -20,6 +20,7 @@ struct volume {
 	char *within; /* ... and what it is below the volume's root; "" where it is the root itself */
 	json_t *description;
 	const char *id, *root; /* Id and Path in the description */
+	bool described;	       /* the answer holds the description, or that of the same volume by another mount */
 };
 
 /* All that one request needs to know, read once. */

@@ -109,10 +109,10 @@ static unsigned count_namespaces(dev_t device)
 	return count.n;
 }
 
-/* The volume's description, with what is only true of the path asked for. */
-static json_t *answer_for(const struct volume *volume, const struct place *place, const char *given)
+/* The volume's description, or its id alone, with what is only true of the path asked for. */
+static json_t *answer_for(const struct volume *volume, const struct place *place, const char *given, bool brief)
 {
-	autojson json_t *answer = json_copy(volume->description);
+	autojson json_t *answer = brief ? json_pack("{s:s}", "Id", volume->id) : json_copy(volume->description);
 	const char *below = path_below(place->path, volume->base);
 	const char *parts[] = { volume->within, below ? below : "", place->missing };
 	char relative[3 * PATH_MAX] = "";
@@ -120,7 +120,8 @@ static json_t *answer_for(const struct volume *volume, const struct place *place
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
 		if (*parts[i])
-			used += (size_t)snprintf(relative + used, sizeof relative - used, "%s%s", used ? "/" : "", parts[i]);
+			used += (size_t)snprintf(relative + used, sizeof relative - used, "%s%s", used ? "/" : "",
+						 parts[i]);
 	if (json_object_set_new(answer, "Given", json_string(given)) < 0 ||
 	    json_object_set_new(answer, "Relative", json_string(relative)) < 0)
 		return NULL;
@@ -146,7 +147,7 @@ static int add_extras(struct volumes *volumes, const struct place *place, json_t
 struct resolution {
 	json_t *request;
 	const struct fd_list *fds;
-	bool below, missing;
+	bool below, missing, brief;
 };
 
 static int find_place(const struct resolution *resolution, const struct mounts *mounts, json_t *path,
@@ -157,10 +158,36 @@ static int find_place(const struct resolution *resolution, const struct mounts *
 	if (json_is_string(path))
 		return place_find(mounts, json_string_value(path), resolution->missing, place, err);
 	if (!json_is_integer(path) || index < 0 || (size_t)index >= resolution->fds->n)
-		return err_set(err, VSS_E_INVALID_ARGUMENT,
-			       "A path in the request to the volumes worker is neither a string nor one of its %zu descriptors",
-			       resolution->fds->n);
+		return err_set(
+		    err, VSS_E_INVALID_ARGUMENT,
+		    "A path in the request to the volumes worker is neither a string nor one of its %zu descriptors",
+		    resolution->fds->n);
 	return place_find_fd(mounts, resolution->fds->fds[index], place, err);
+}
+
+static bool is_listed(const json_t *list, const char *id)
+{
+	const json_t *volume;
+	size_t i;
+
+	json_array_foreach(list, i, volume)
+	{
+		const char *known = json_string_value(json_object_get(volume, "Id"));
+		if (known && strcmp(known, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The volumes described so far in this answer are all in memory: the first to be met is described in full. */
+static bool is_described(struct volumes *volumes, const struct volume *volume)
+{
+	bool described = volume->described;
+
+	for (size_t i = 0; i < volumes->n; i++)
+		if (strcmp(volumes->list[i].id, volume->id) == 0)
+			volumes->list[i].described = true;
+	return described;
 }
 
 static json_t *resolve_one(const struct resolution *resolution, struct volumes *volumes, json_t *path, struct err *err)
@@ -172,7 +199,8 @@ static json_t *resolve_one(const struct resolution *resolution, struct volumes *
 	if (find_place(resolution, &volumes->mounts, path, &place, err) == 0)
 		volume = volume_of(volumes, &place, err);
 	if (volume) {
-		answer = answer_for(volume, &place, json_is_string(path) ? json_string_value(path) : place.path);
+		answer = answer_for(volume, &place, json_is_string(path) ? json_string_value(path) : place.path,
+				    is_described(volumes, volume) && resolution->brief);
 		if (!answer)
 			err_set(err, VSS_E_INVALID_ARGUMENT, "The path is not UTF-8: vssd cannot name it");
 		else if (resolution->below && add_extras(volumes, &place, answer, err) < 0)
@@ -196,6 +224,7 @@ static int op_resolve(json_t *request, const struct fd_list *fds, json_t *answer
 		.fds = fds,
 		.below = request_flag(request, "Below"),
 		.missing = request_flag(request, "Missing"),
+		.brief = request_flag(request, "Brief") && !request_flag(request, "Below"),
 	};
 	json_t *paths = request_array(request, "Paths", err), *path, *list = json_array();
 	cleanup(volumes_done) struct volumes volumes = { 0 };
@@ -204,24 +233,14 @@ static int op_resolve(json_t *request, const struct fd_list *fds, json_t *answer
 	json_object_set_new(answer, "Volumes", list);
 	if (!paths || mounts_load(&volumes.mounts, err) < 0)
 		return -1;
-	json_array_foreach(paths, i, path) {
+	json_array_foreach(paths, i, path)
+	{
 		struct err why = { 0 };
 		json_t *volume = resolve_one(&resolution, &volumes, path, &why);
 		if (json_array_append_new(list, volume ? volume : refusal(path, &why)) < 0)
 			return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory in the volumes worker");
 	}
 	return 0;
-}
-
-static bool is_listed(const json_t *list, const char *id)
-{
-	const json_t *volume;
-	size_t i;
-
-	json_array_foreach(list, i, volume)
-		if (strcmp(json_string_value(json_object_get(volume, "Id")), id) == 0)
-			return true;
-	return false;
 }
 
 /* whole: only mounts that show a volume from its root on; the others are for volumes that no such mount shows. */
@@ -234,7 +253,7 @@ static void list_mount(struct volumes *volumes, const struct mount *mount, bool 
 	if (place_find(&volumes->mounts, mount->target, false, &place, &err) == 0)
 		volume = volume_of(volumes, &place, &err);
 	if (volume && (!whole || *volume->within == '\0') && !is_listed(list, volume->id)) {
-		json_t *answer = answer_for(volume, &place, volume->root);
+		json_t *answer = answer_for(volume, &place, volume->root, false);
 		unsigned n = count_namespaces(mount->device);
 		if (n > 0)
 			json_object_set_new(answer, "Namespaces", json_integer(n));

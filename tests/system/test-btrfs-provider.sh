@@ -238,7 +238,7 @@ test_full() {
 	new_subvolume "$DIR/full/sv"
 	head -c 200M /dev/urandom >"$DIR/full/sv/big" 2>/dev/null
 	sync -f "$DIR/full"
-	head -c 10M /dev/urandom >"$DIR/full/sv/big2" 2>/dev/null
+	(head -c 10M /dev/urandom >"$DIR/full/sv/big2") 2>/dev/null
 	answer=$(ask b "$(prepare "$(member "$DIR/full/sv")")")
 	is_error "$answer" InsufficientStorage "older copies" || fail "full filesystem"
 	[ -z "$(ls "$DIR/full/.vss" 2>/dev/null)" ] || fail "left something"
@@ -395,7 +395,7 @@ test_kill() {
 					ok "$(remove "$copy" "$fs")" || fail "$what: remove"
 				done
 			done
-			[ -z "$(ls "$DIR/a/.vss" "$DIR/b/.vss" | grep -v :)" ] || fail "$what: left $(ls "$DIR"/?/.vss)"
+			[ -z "$(ls -d "$DIR"/[ab]/.vss/* 2>/dev/null)" ] || fail "$what: left $(ls "$DIR"/?/.vss)"
 		done
 	done
 	grep -q '/\.vss/' /proc/self/mountinfo && grep "$DIR" /proc/self/mountinfo | grep '\.vss' && fail "a mount is left"

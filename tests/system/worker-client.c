@@ -4,8 +4,8 @@
  *
  * Descriptors: "@open:PATH" in a request is the index of PATH, opened with O_PATH. Those of an answer are kept for the
  * client's life and their members (Source, Store, Directory, Mount) read "@fd:N"; the same string in a later request
- * sends them again, and /proc/CLIENT/fd/N reaches them. A line "forget" closes them. A line "kill USEC" sends the worker the next request and kills
- * it that much later; a line "time JSON" answers with "usec" added. */
+ * sends them again, and /proc/CLIENT/fd/N reaches them. A line "forget" closes them. A line "kill USEC" sends the
+ * worker the next request and kills it that much later; a line "time JSON" answers with "usec" added. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -87,10 +87,8 @@ static void name_indices(struct client *client, json_t *value)
 	void *next;
 	size_t i;
 
-	json_object_foreach_safe(value, next, key, entry)
-		json_object_set_new(value, key, index_for(client, entry));
-	json_array_foreach(value, i, entry)
-		json_array_set_new(value, i, index_for(client, entry));
+	json_object_foreach_safe(value, next, key, entry) json_object_set_new(value, key, index_for(client, entry));
+	json_array_foreach(value, i, entry) json_array_set_new(value, i, index_for(client, entry));
 }
 
 static void name_descriptors(json_t *value, struct frame *frame)
@@ -106,10 +104,8 @@ static void name_descriptors(json_t *value, struct frame *frame)
 			json_object_set_new(value, keys[i],
 					    json_sprintf("@fd:%d", frame->fds[json_integer_value(entry)]));
 	}
-	json_object_foreach(value, key, entry)
-		name_descriptors(entry, frame);
-	json_array_foreach(value, i, entry)
-		name_descriptors(entry, frame);
+	json_object_foreach(value, key, entry) name_descriptors(entry, frame);
+	json_array_foreach(value, i, entry) name_descriptors(entry, frame);
 }
 
 static void print(json_t *value)

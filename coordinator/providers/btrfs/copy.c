@@ -25,7 +25,8 @@ int copy_open(const char *filesystem, const char *copy, struct err *err)
 		return -1;
 	autoclose int place = store < 0 ? -1 : place_open(store, copy);
 	if (place < 0)
-		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The btrfs filesystem %s holds no copy %s", filesystem, copy);
+		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The btrfs filesystem %s holds no copy %s", filesystem,
+			       copy);
 	if (fstatat(place, VSS_STORE_RECORD, &info, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The copy %s is unfinished", copy);
 	int directory = open_beneath(place, VSS_STORE_COPY, O_RDONLY | O_DIRECTORY);

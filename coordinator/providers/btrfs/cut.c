@@ -77,11 +77,10 @@ static int parse(struct set *set, json_t *request, const struct fd_list *fds, st
 	if (!members)
 		return -1;
 	if (json_array_size(members) > BTRFS_MEMBERS_MAX)
-		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "A set may hold %u btrfs volumes, this one has %zu",
-			       BTRFS_MEMBERS_MAX, json_array_size(members));
-	json_array_foreach(members, i, entry)
-		if (parse_member(set, entry, fds, err) < 0)
-			return -1;
+		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED,
+			       "A set may hold %u btrfs volumes, this one has %zu", BTRFS_MEMBERS_MAX,
+			       json_array_size(members));
+	json_array_foreach(members, i, entry) if (parse_member(set, entry, fds, err) < 0) return -1;
 	return 0;
 }
 
@@ -166,9 +165,10 @@ static int cut_failed(const struct member *member, struct err *err)
 	length = readlink(link, path, sizeof path - 1);
 	path[length > 0 ? length : 0] = '\0';
 	if (member->failure == ENOSPC || member->failure == EDQUOT)
-		return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
-			       "The btrfs filesystem of %s has no room for the copy (%s). Delete files or older copies there",
-			       path, strerror(member->failure));
+		return err_set(
+		    err, VSS_E_INSUFFICIENT_STORAGE,
+		    "The btrfs filesystem of %s has no room for the copy (%s). Delete files or older copies there",
+		    path, strerror(member->failure));
 	return err_errno(err, member->failure, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot make the copy of %s", path);
 }
 
@@ -217,7 +217,8 @@ int btrfs_open(json_t *request, const struct fd_list *fds, json_t *answer, struc
 	json_object_set_new(answer, "Members", list);
 	if (!members)
 		return -1;
-	json_array_foreach(members, i, entry) {
+	json_array_foreach(members, i, entry)
+	{
 		const char *copy = request_id(entry, "Copy", err);
 		int store = copy ? request_fd(entry, "Store", fds, err) : -1;
 		if (store < 0)

@@ -27,12 +27,14 @@ static int mount_copy(json_t *request, struct err *err)
 	autoclose int mount = filesystem_mount(uuid, wanted.id, MOUNT_ATTR_RDONLY, err);
 	autoclose int root = mount < 0 ? -1 : openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
-		return mount < 0 ? -1 :
-				   err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open the copy %s", copy);
+		return mount < 0
+			   ? -1
+			   : err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open the copy %s", copy);
 	if (subvolume_get(root, &got, err) < 0)
 		return -1;
 	if (strcmp(wanted.uuid, got.uuid) != 0)
-		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The copy %s was replaced while it was being mounted", copy);
+		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The copy %s was replaced while it was being mounted",
+			       copy);
 	return steal_fd(mount);
 }
 

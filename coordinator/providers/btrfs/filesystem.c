@@ -74,14 +74,15 @@ static int mount_device(const char *device, uint64_t subvolume, unsigned attribu
 	int mount;
 
 	if (context < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot ask the kernel for a btrfs mount");
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+				 "Cannot ask the kernel for a btrfs mount");
 	if (configure(context, device, subvolume) < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot mount btrfs from %s for vssd alone",
-				 device);
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+				 "Cannot mount btrfs from %s for vssd alone", device);
 	mount = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | attributes);
 	if (mount < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot mount btrfs from %s for vssd alone",
-				 device);
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+				 "Cannot mount btrfs from %s for vssd alone", device);
 	return mount;
 }
 
@@ -119,7 +120,8 @@ static int mount_from_devices(DIR *devices, const char *uuid, uint64_t subvolume
 			continue;
 		if (filesystem_uuid(root, found, err) == 0 && strcmp(found, uuid) == 0)
 			return steal_fd(mount);
-		err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not of the btrfs filesystem %s any more", node, uuid);
+		err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not of the btrfs filesystem %s any more", node,
+			uuid);
 	}
 	return -1;
 }

@@ -55,7 +55,8 @@ static json_t *add_copy(const struct listing *listing, const char *copy, const c
 
 static void add_unfinished(const struct listing *listing, const char *copy, const char *host, const char *set)
 {
-	json_array_append_new(listing->unfinished, json_pack("{s:s, s:s, s:s}", "Copy", copy, "Host", host, "Set", set));
+	json_array_append_new(listing->unfinished,
+			      json_pack("{s:s, s:s, s:s}", "Copy", copy, "Host", host, "Set", set));
 }
 
 static bool is_there(int place, const char *name)
@@ -67,7 +68,7 @@ static bool is_there(int place, const char *name)
 
 static void add_broken(const struct listing *listing, const char *copy, const char *token, const char *why)
 {
-	char text[sizeof ((struct err *)0)->text];
+	char text[sizeof((struct err *)0)->text];
 
 	snprintf(text, sizeof text, "The copy cannot be used: %.900s. Delete it", why);
 	json_object_set_new(add_copy(listing, copy, token), "Error", json_string(text));
@@ -163,9 +164,8 @@ static bool is_listed(const json_t *filesystems, const char *uuid)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(filesystems, i, entry)
-		if (strcmp(json_string_value(json_object_get(entry, "Uuid")), uuid) == 0)
-			return true;
+	json_array_foreach(filesystems, i,
+			   entry) if (strcmp(json_string_value(json_object_get(entry, "Uuid")), uuid) == 0) return true;
 	return false;
 }
 
@@ -211,8 +211,7 @@ int btrfs_list(json_t *request, const struct fd_list *fds, json_t *answer, struc
 
 	json_object_set_new(answer, "Filesystems", filesystems);
 	list_mounted(request, filesystems);
-	json_array_foreach(json_object_get(request, "Devices"), i, device)
-		if (json_is_string(device))
-			list_device(request, filesystems, json_string_value(device));
+	json_array_foreach(json_object_get(request, "Devices"), i, device) if (json_is_string(device))
+	    list_device(request, filesystems, json_string_value(device));
 	return 0;
 }

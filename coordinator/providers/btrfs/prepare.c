@@ -61,10 +61,11 @@ static int check_room(int top, const char *path, struct err *err)
 	room = (unsigned long long)info.f_bavail * info.f_frsize;
 	if (room >= ROOM_MIN)
 		return 0;
-	return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
-		       "The filesystem of %s has %llu KiB left; a copy needs at least %llu KiB there. Delete files or older "
-		       "copies",
-		       path, room >> 10, ROOM_MIN >> 10);
+	return err_set(
+	    err, VSS_E_INSUFFICIENT_STORAGE,
+	    "The filesystem of %s has %llu KiB left; a copy needs at least %llu KiB there. Delete files or older "
+	    "copies",
+	    path, room >> 10, ROOM_MIN >> 10);
 }
 
 static int open_target(struct target *target, const char *path, struct err *err)
@@ -73,10 +74,11 @@ static int open_target(struct target *target, const char *path, struct err *err)
 	if (target->top < 0)
 		return -1;
 	if (filesystem_is_read_only(target->top))
-		return err_set(err, VSS_E_PROVIDER_VETO,
-			       "The filesystem of %s is mounted read-only: nothing can be kept on it. Remount it read-write, or "
-			       "back it up as it is, since nothing changes it",
-			       path);
+		return err_set(
+		    err, VSS_E_PROVIDER_VETO,
+		    "The filesystem of %s is mounted read-only: nothing can be kept on it. Remount it read-write, or "
+		    "back it up as it is, since nothing changes it",
+		    path);
 	if (check_room(target->top, path, err) < 0)
 		return -1;
 	return store_open(target->top, true, &target->store, err) < 0 ? -1 : 0;
@@ -94,9 +96,10 @@ static struct target *get_target(struct preparation *p, const char *uuid, const 
 
 static int volume_changed(const struct member *member, struct err *err)
 {
-	return err_set(err, VSS_E_OBJECT_NOT_FOUND,
-		       "%s is not the volume any more that it was when it was added to the set: it was unmounted or replaced",
-		       member->path);
+	return err_set(
+	    err, VSS_E_OBJECT_NOT_FOUND,
+	    "%s is not the volume any more that it was when it was added to the set: it was unmounted or replaced",
+	    member->path);
 }
 
 /* Looks before it opens: whatever has come to lie there must not be touched. */
@@ -146,7 +149,8 @@ static int check_count(const struct preparation *p, const struct member *member,
 	if (store_count(member->target->store, member->id, p->max_copies) < p->max_copies)
 		return 0;
 	return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
-		       "%s has %u copies, as many as it may: delete some, or raise the limit", member->path, p->max_copies);
+		       "%s has %u copies, as many as it may: delete some, or raise the limit", member->path,
+		       p->max_copies);
 }
 
 static int parse_member(struct preparation *p, json_t *entry, struct err *err)
@@ -171,8 +175,9 @@ static int make_place(struct preparation *p, struct member *member, struct err *
 	struct mark mark;
 
 	if (!mark_init(&mark, p->host, p->set, member->id))
-		return err_set(err, VSS_E_INVALID_ARGUMENT,
-			       "\"Host\", \"Set\" or a volume's \"Id\" in the request to the btrfs worker is malformed");
+		return err_set(
+		    err, VSS_E_INVALID_ARGUMENT,
+		    "\"Host\", \"Set\" or a volume's \"Id\" in the request to the btrfs worker is malformed");
 	return place_create(member->target->store, member->copy, &mark, &member->place, err);
 }
 
@@ -205,8 +210,8 @@ static int answer_members(struct preparation *p, json_t *answer, struct fd_list 
 		struct member *member = &p->members[i];
 		int source = fd_list_add(answer_fds, steal_fd(member->source));
 		int place = fd_list_add(answer_fds, steal_fd(member->place));
-		json_array_append_new(list, json_pack("{s:s, s:i, s:i}", "Copy", member->copy, "Source", source, "Store",
-						      place));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:i, s:i}", "Copy", member->copy, "Source", source, "Store", place));
 	}
 	return json_object_set_new(answer, "Members", list);
 }
@@ -222,13 +227,12 @@ static int parse(struct preparation *p, json_t *request, struct err *err)
 	if (!p->host)
 		return -1;
 	if (json_array_size(members) > BTRFS_MEMBERS_MAX)
-		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "A set may hold %u btrfs volumes, this one has %zu",
-			       BTRFS_MEMBERS_MAX, json_array_size(members));
-	p->max_copies = json_integer_value(max_copies) > 0 ? (unsigned)json_integer_value(max_copies) :
-							     MAX_COPIES_DEFAULT;
-	json_array_foreach(members, i, entry)
-		if (parse_member(p, entry, err) < 0)
-			return -1;
+		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED,
+			       "A set may hold %u btrfs volumes, this one has %zu", BTRFS_MEMBERS_MAX,
+			       json_array_size(members));
+	p->max_copies =
+	    json_integer_value(max_copies) > 0 ? (unsigned)json_integer_value(max_copies) : MAX_COPIES_DEFAULT;
+	json_array_foreach(members, i, entry) if (parse_member(p, entry, err) < 0) return -1;
 	return 0;
 }
 

@@ -2,9 +2,18 @@
 #include "coordinator/providers/btrfs/ops.h"
 
 static const struct provider_op ops[] = {
-	{ "prepare", btrfs_prepare }, { "flush", btrfs_flush },   { "cut", btrfs_cut },	      { "open", btrfs_open },
-	{ "seal", btrfs_seal },	      { "abort", btrfs_abort },   { "list", btrfs_list },     { "remove", btrfs_remove },
-	{ "mount", btrfs_mount },     { "expose", btrfs_expose }, { "unexpose", btrfs_unexpose }, { "usage", btrfs_usage },
+	{ "prepare", btrfs_prepare },
+	{ "flush", btrfs_flush },
+	{ "cut", btrfs_cut },
+	{ "open", btrfs_open },
+	{ "seal", btrfs_seal },
+	{ "abort", btrfs_abort },
+	{ "list", btrfs_list },
+	{ "remove", btrfs_remove },
+	{ "mount", btrfs_mount },
+	{ "expose", btrfs_expose },
+	{ "unexpose", btrfs_unexpose },
+	{ "usage", btrfs_usage },
 	{ NULL, NULL },
 };
 

@@ -47,13 +47,15 @@ int record_write(int place, const char *copy, json_t *record, struct err *err)
 	if (!text)
 		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for the record of the copy %s", copy);
 	if (strlen(text) > RECORD_SIZE_MAX)
-		return err_set(err, VSS_E_LIMITS_EXCEEDED,
-			       "The record of the copy %s has %zu bytes, more than the %u that are kept beside a copy: the "
-			       "writers' documents are too large",
-			       copy, strlen(text), RECORD_SIZE_MAX);
+		return err_set(
+		    err, VSS_E_LIMITS_EXCEEDED,
+		    "The record of the copy %s has %zu bytes, more than the %u that are kept beside a copy: the "
+		    "writers' documents are too large",
+		    copy, strlen(text), RECORD_SIZE_MAX);
 	fd = write_named(place, text, strlen(text));
 	if (fd < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot write the record of the copy %s", copy);
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot write the record of the copy %s",
+				 copy);
 	return fd;
 }
 

@@ -37,7 +37,8 @@ static int store_above(int place, const char *copy, int *ret, struct err *err)
 	if (store < 0 && errno == ENOENT)
 		return 0;
 	if (store < 0 || fstat(place, &above) < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open the place of the copy %s", copy);
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open the place of the copy %s",
+				 copy);
 	if (fstatat(store, copy, &named, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	if (named.st_ino != above.st_ino || named.st_dev != above.st_dev)
@@ -87,7 +88,8 @@ int btrfs_abort(json_t *request, const struct fd_list *fds, json_t *answer, stru
 
 	if (!members)
 		return -1;
-	json_array_foreach(members, i, entry) {
+	json_array_foreach(members, i, entry)
+	{
 		if (abort_member(entry, fds, host, &failure) == 0 || err->code)
 			continue;
 		*err = failure;
@@ -118,9 +120,10 @@ int btrfs_remove(json_t *request, const struct fd_list *fds, json_t *answer, str
 	if (place < 0)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The btrfs filesystem %s holds no copy %s", uuid, copy);
 	if (filesystem_is_read_only(store))
-		return err_set(err, VSS_E_PROVIDER_VETO,
-			       "The btrfs filesystem %s is mounted read-only: remount it read-write to delete the copy %s",
-			       uuid, copy);
+		return err_set(
+		    err, VSS_E_PROVIDER_VETO,
+		    "The btrfs filesystem %s is mounted read-only: remount it read-write to delete the copy %s", uuid,
+		    copy);
 	if (check_unused(copy, err) < 0 || place_remove(store, copy, get_host(request, machine), err) < 0)
 		return -1;
 	return filesystem_sync(store, err);

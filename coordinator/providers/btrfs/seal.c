@@ -40,7 +40,8 @@ static int parse(struct seal *seal, json_t *request, const struct fd_list *fds, 
 
 	if (!members)
 		return -1;
-	json_array_foreach(members, i, entry) {
+	json_array_foreach(members, i, entry)
+	{
 		if (i >= ARRAY_SIZE(seal->members))
 			return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "Too many copies to seal at once");
 		struct member *member = &seal->members[seal->n_members++];

@@ -71,7 +71,8 @@ static int mark_write(int place, const struct mark *mark)
 static int refuse_store(const char *what, struct err *err)
 {
 	return err_set(err, VSS_E_PROVIDER_VETO,
-		       "/" VSS_STORE_DIR " in the filesystem's top-level subvolume (subvolid=5) %s. Copies are kept only in a "
+		       "/" VSS_STORE_DIR
+		       " in the filesystem's top-level subvolume (subvolid=5) %s. Copies are kept only in a "
 		       "directory of root with mode 0700: look at what is there, move it away, and try again",
 		       what);
 }
@@ -95,7 +96,8 @@ int store_open(int top, bool create, int *ret, struct err *err)
 {
 	if (create && mkdirat(top, VSS_STORE_DIR, 0700) < 0 && errno != EEXIST)
 		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
-				 "Cannot make the directory /" VSS_STORE_DIR " in the filesystem's top-level subvolume");
+				 "Cannot make the directory /" VSS_STORE_DIR
+				 " in the filesystem's top-level subvolume");
 	autoclose int store = open_beneath(top, VSS_STORE_DIR, O_RDONLY | O_DIRECTORY);
 	if (store < 0 && errno == ENOENT && !create)
 		return 0;
@@ -152,13 +154,15 @@ int place_open(int store, const char *copy)
 int place_create(int store, const char *copy, const struct mark *mark, int *ret, struct err *err)
 {
 	if (mkdirat(store, copy, 0700) < 0)
-		return err_errno(err, errno, errno == EEXIST ? VSS_E_OBJECT_ALREADY_EXISTS : VSS_E_UNEXPECTED_PROVIDER_ERROR,
+		return err_errno(err, errno,
+				 errno == EEXIST ? VSS_E_OBJECT_ALREADY_EXISTS : VSS_E_UNEXPECTED_PROVIDER_ERROR,
 				 "Cannot make a place for the copy %s", copy);
 	autoclose int place = place_open(store, copy);
 	if (place < 0 || mark_write(place, mark) < 0) {
 		int saved = errno;
 		place_remove(store, copy, mark->host, NULL);
-		return err_errno(err, saved, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot mark the place for the copy %s", copy);
+		return err_errno(err, saved, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot mark the place for the copy %s",
+				 copy);
 	}
 	*ret = steal_fd(place);
 	return 0;
@@ -215,7 +219,8 @@ int place_remove(int store, const char *copy, const char *host, struct err *err)
 	if (place < 0 && errno == ENOENT)
 		return 0;
 	if (place < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open /" VSS_STORE_DIR "/%s", copy);
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot open /" VSS_STORE_DIR "/%s",
+				 copy);
 	if (mark_as_removed(place, host, err) < 0)
 		return -1;
 	if (remove_content(place, &failed) < 0)
@@ -225,7 +230,8 @@ int place_remove(int store, const char *copy, const char *host, struct err *err)
 		return 0;
 	if (errno == ENOTEMPTY)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR,
-			       "/" VSS_STORE_DIR "/%s in the top-level subvolume holds something that is not vssd's: remove it "
+			       "/" VSS_STORE_DIR
+			       "/%s in the top-level subvolume holds something that is not vssd's: remove it "
 			       "by hand, then delete the copy again",
 			       copy);
 	return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot remove /" VSS_STORE_DIR "/%s", copy);

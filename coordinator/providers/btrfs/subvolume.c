@@ -29,7 +29,8 @@ int subvolume_get(int fd, struct subvolume *ret, struct err *err)
 	char hex[ID_HEX_SIZE];
 
 	if (ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, &info) < 0)
-		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot read a btrfs subvolume's description");
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+				 "Cannot read a btrfs subvolume's description");
 	for (size_t i = 0; i < BTRFS_UUID_SIZE; i++)
 		snprintf(hex + 2 * i, 3, "%02x", info.uuid[i]);
 	*ret = (struct subvolume){

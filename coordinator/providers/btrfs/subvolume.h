@@ -21,5 +21,5 @@ bool subvolume_is_root(int fd); /* fd is the root directory of its subvolume */
 
 /* All return -1 with errno: the caller knows what to say. */
 int subvolume_snapshot(int source, int directory, const char *name, bool read_only);
-int subvolume_destroy(int directory, const char *name);      /* one that holds no other */
+int subvolume_destroy(int directory, const char *name);	     /* one that holds no other */
 int subvolume_destroy_tree(int directory, const char *name); /* with all that are nested in it; ENOENT is success */

@@ -39,8 +39,7 @@ static void add_number(json_t *answer, const char *key, int qgroups, const char 
 		json_object_set_new(answer, key, json_integer(strtoll(text, NULL, 10)));
 }
 
-int btrfs_usage(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
-		struct err *err)
+int btrfs_usage(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
 {
 	const char *copy = request_id(request, "Copy", err);
 	const char *uuid = copy ? request_id(request, "Filesystem", err) : NULL;
