@@ -164,6 +164,12 @@ int bus_call(struct bus *bus, const char *destination, const char *path, const c
 	return 0;
 }
 
+void bus_pending_extend(struct bus_pending *pending, uint64_t deadline)
+{
+	pending->deadline = deadline;
+	bus_arm(pending->bus, deadline);
+}
+
 void bus_pending_cancel(struct bus_pending *pending)
 {
 	pending_fail(pending, VSS_E_CANCELLED, "The call was cancelled");
@@ -343,11 +349,25 @@ static char *format(const char *text, ...)
 	return result;
 }
 
+#define NAME_RULES_MAX 256 /* a bus with Debian's limits allows a connection 512 rules */
+
+static bool has_many_name_rules(const struct bus *bus)
+{
+	size_t n = 0;
+
+	for (const struct bus_watch *w = bus->watches; w; w = w->next)
+		n += w->name != NULL;
+	return n >= NAME_RULES_MAX;
+}
+
+/* A rule for each name, so that others' comings and goings do not wake the host; one for all names where many are watched. */
 struct bus_watch *bus_watch_name(struct bus *bus, const char *name, bus_name_fn fn, void *data)
 {
+	bool broad = has_many_name_rules(bus);
 	struct bus_watch *w = watch_new(bus,
-					format("type='signal',sender='%s',interface='%s',member='NameOwnerChanged',arg0='%s'",
-					       DBUS_SERVICE_DBUS, DBUS_INTERFACE_DBUS, name),
+					format("type='signal',sender='%s',interface='%s',member='NameOwnerChanged'%s%s%s",
+					       DBUS_SERVICE_DBUS, DBUS_INTERFACE_DBUS, broad ? "" : ",arg0='",
+					       broad ? "" : name, broad ? "" : "'"),
 					data);
 
 	if (w) {

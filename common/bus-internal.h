@@ -38,6 +38,7 @@ struct bus {
 	size_t n_peers;
 	struct bus_object *objects; /* newest first */
 	struct bus_call *calls;     /* incoming, unanswered */
+	uint64_t n_received;
 	struct bus_object *changed; /* objects with changes to announce */
 	char *manager_path;
 	bool ready; /* Hello is answered */
@@ -45,6 +46,7 @@ struct bus {
 
 /* bus.c */
 int bus_send(struct bus *bus, DBusMessage *message);
+void bus_kick(struct bus *bus); /* wakes the host's loop for a turn */
 void bus_arm(struct bus *bus, uint64_t deadline);
 
 /* bus-call.c */

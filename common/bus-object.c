@@ -65,6 +65,20 @@ int bus_call_take_fd(struct bus_call *call, json_int_t index)
 	return steal_fd(call->fds[index]);
 }
 
+size_t bus_calls_kept(const struct bus *bus)
+{
+	size_t n = 0;
+
+	for (const struct bus_call *call = bus->calls; call; call = call->next)
+		n++;
+	return n;
+}
+
+uint64_t bus_calls_received(const struct bus *bus)
+{
+	return bus->n_received;
+}
+
 static void call_free(struct bus_call *call)
 {
 	if (call->prev)
@@ -154,6 +168,7 @@ static struct bus_call *call_new(struct bus *bus, DBusMessage *message, const ch
 	call->bus = bus;
 	call->message = dbus_message_ref(message);
 	call->out = out;
+	bus->n_received++;
 	call->next = bus->calls;
 	if (call->next)
 		call->next->prev = call;
@@ -595,6 +610,8 @@ void bus_changed(struct bus *bus, const char *path, const char *interface_name, 
 	o->is_changed = true;
 	o->next_changed = bus->changed;
 	bus->changed = o;
+	if (!bus->dispatching)
+		bus_kick(bus);
 }
 
 static bool has_property(const struct bus_interface *interface, const struct bus_property *property)

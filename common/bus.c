@@ -118,7 +118,15 @@ static void watch_toggled(DBusWatch *watch, void *data)
 		fd_watch_update(bus, w);
 }
 
-static void fd_watch_handle(struct bus_fd_watch *w, unsigned events)
+static bool fd_watch_is_listed(const struct bus *bus, const struct bus_fd_watch *wanted)
+{
+	for (const struct bus_fd_watch *w = bus->fd_watches; w; w = w->next)
+		if (w == wanted)
+			return true;
+	return false;
+}
+
+static void fd_watch_handle(struct bus *bus, struct bus_fd_watch *w, unsigned events)
 {
 	unsigned flags = 0;
 
@@ -133,6 +141,8 @@ static void fd_watch_handle(struct bus_fd_watch *w, unsigned events)
 		unsigned wanted = dbus_watch_get_flags(watch) | DBUS_WATCH_HANGUP | DBUS_WATCH_ERROR;
 		if (flags & wanted)
 			dbus_watch_handle(watch, flags & wanted);
+		if (!fd_watch_is_listed(bus, w))
+			return; /* the connection went, and its watches with it */
 	}
 }
 
@@ -215,7 +225,7 @@ static void timer_handle(struct bus *bus)
 
 /* ---- sending and dispatching ---- */
 
-static void kick(struct bus *bus)
+void bus_kick(struct bus *bus)
 {
 	uint64_t one = 1;
 
@@ -227,7 +237,7 @@ static void dispatch_status_changed(DBusConnection *connection, DBusDispatchStat
 	struct bus *bus = data;
 
 	if (status == DBUS_DISPATCH_DATA_REMAINS && !bus->dispatching)
-		kick(bus);
+		bus_kick(bus);
 }
 
 /* Also right before Hello is answered: it is the first message on the wire, and the bus handles them in order. */
@@ -264,7 +274,7 @@ static void handle_epoll(struct bus *bus)
 			/* An earlier event of this round may have freed it (reconnection closes descriptors). */
 			for (struct bus_fd_watch *w = bus->fd_watches; w; w = w->next) {
 				if (w == events[i].data.ptr) {
-					fd_watch_handle(w, events[i].events);
+					fd_watch_handle(bus, w, events[i].events);
 					break;
 				}
 			}
@@ -278,7 +288,7 @@ int bus_dispatch(struct bus *bus)
 	handle_epoll(bus);
 	for (int i = 0; dbus_connection_get_dispatch_status(bus->connection) == DBUS_DISPATCH_DATA_REMAINS; i++) {
 		if (i == BUS_TURN_MESSAGES) {
-			kick(bus);
+			bus_kick(bus);
 			break;
 		}
 		dbus_connection_dispatch(bus->connection);

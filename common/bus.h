@@ -59,6 +59,8 @@ typedef void (*bus_reply_fn)(const struct bus_reply *reply, void *data);
 int bus_call(struct bus *bus, const char *destination, const char *path, const char *interface, const char *method,
 	     const char *signature, json_t *args, const int *fds, size_t n_fds, uint64_t deadline, bus_reply_fn fn,
 	     void *data, struct bus_pending **ret_pending, struct err *err);
+/* Gives the call a new deadline. */
+void bus_pending_extend(struct bus_pending *pending, uint64_t deadline);
 /* Completes the call with VSS_E_CANCELLED; a later answer is dropped. */
 void bus_pending_cancel(struct bus_pending *pending);
 
@@ -132,6 +134,9 @@ void bus_emit(struct bus *bus, const char *path, const char *interface, const ch
 char *bus_interface_xml(const struct bus_interface *interface);
 
 /* ---- incoming calls ---- */
+
+size_t bus_calls_kept(const struct bus *bus);     /* not answered yet */
+uint64_t bus_calls_received(const struct bus *bus); /* since the connection was made */
 
 const char *bus_call_sender(const struct bus_call *call); /* unique name */
 const char *bus_call_path(const struct bus_call *call);

@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/names.h"
+#include "common/text.h"
 
 struct error_row {
 	const char *dbus_name;
@@ -22,20 +22,6 @@ static const struct error_row error_rows[VSS_E_COUNT] = {
 #undef ERROR
 };
 
-/* Drops the bytes of a character that the buffer's end has cut in two. */
-static void trim_cut_character(char *text, size_t size)
-{
-	size_t end = strlen(text);
-
-	if (end + 1 < size)
-		return;
-	size_t start = end;
-	while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
-		start--;
-	if (start > 0 && ((unsigned char)text[start - 1] & 0x80))
-		text[start - 1] = '\0';
-}
-
 int err_set(struct err *err, enum vss_error code, const char *format, ...)
 {
 	va_list args;
@@ -44,9 +30,8 @@ int err_set(struct err *err, enum vss_error code, const char *format, ...)
 		return -1;
 	err->code = code;
 	va_start(args, format);
-	vsnprintf(err->text, sizeof err->text, format, args);
+	text_vformat(err->text, sizeof err->text, format, args);
 	va_end(args);
-	trim_cut_character(err->text, sizeof err->text);
 	return -1;
 }
 
@@ -76,7 +61,7 @@ int err_errno(struct err *err, int errno_value, enum vss_error fallback, const c
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(what, sizeof what, format, args);
+	text_vformat(what, sizeof what, format, args);
 	va_end(args);
 	return err_set(err, code_for_errno(errno_value, fallback), "%s: %s", what, strerror(errno_value));
 }

@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/catalogue.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/id.h"
+
+#define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
+#define ROLE "btrfs"                   /* of the one provider there is */
+
+struct shadow {
+	struct shadow *next; /* oldest first */
+	char id[ID_SIZE];
+	char *token;
+	json_t *row;
+	bool seen; /* in the reading under way */
+	bool removing;
+};
+
+struct waiter {
+	struct waiter *next;
+	catalogue_fn fn;
+	void *data;
+};
+
+struct catalogue {
+	struct workers *workers;
+	const struct config *config;
+	const char *machine_id;
+	struct catalogue_listener listener;
+	struct shadow *shadows;
+	struct job *reading;
+	struct waiter *waiters, *next_waiters; /* of this reading; of the one after it */
+	sd_event_source *settle;
+	size_t removals;
+	bool stale; /* a copy went while storage was being read: what was read may still name it */
+};
+
+static int settled(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct catalogue *catalogue = data;
+
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	catalogue_refresh(catalogue, NULL, NULL);
+	return 0;
+}
+
+struct catalogue *catalogue_new(sd_event *event, struct workers *workers, const struct config *config,
+				const char *machine_id, const struct catalogue_listener *listener)
+{
+	struct catalogue *catalogue = calloc(1, sizeof *catalogue);
+
+	if (!catalogue)
+		return NULL;
+	*catalogue = (struct catalogue){
+		.workers = workers, .config = config, .machine_id = machine_id, .listener = *listener
+	};
+	if (sd_event_add_time(event, &catalogue->settle, CLOCK_MONOTONIC, USEC_INFINITY, 0, settled, catalogue) < 0)
+		return catalogue_free(catalogue);
+	sd_event_source_set_enabled(catalogue->settle, SD_EVENT_OFF);
+	return catalogue;
+}
+
+static void shadow_free(struct shadow *shadow)
+{
+	free(shadow->token);
+	json_decref(shadow->row);
+	free(shadow);
+}
+
+static void tell(struct waiter **list, const struct err *err)
+{
+	while (*list) {
+		struct waiter *w = *list;
+		*list = w->next;
+		w->fn(err, w->data);
+		free(w);
+	}
+}
+
+struct catalogue *catalogue_free(struct catalogue *catalogue)
+{
+	struct err err = { 0 };
+
+	if (!catalogue)
+		return NULL;
+	err_set(&err, VSS_E_CANCELLED, "vssd is ending");
+	if (catalogue->reading)
+		job_cancel(catalogue->reading);
+	tell(&catalogue->waiters, &err);
+	tell(&catalogue->next_waiters, &err);
+	sd_event_source_disable_unref(catalogue->settle);
+	while (catalogue->shadows) {
+		struct shadow *s = catalogue->shadows;
+		catalogue->shadows = s->next;
+		shadow_free(s);
+	}
+	free(catalogue);
+	return NULL;
+}
+
+static struct shadow *find(const struct catalogue *catalogue, const char *copy)
+{
+	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+		if (strcmp(s->id, copy) == 0)
+			return s;
+	return NULL;
+}
+
+/* ---- rows ---- */
+
+static const char *text_of(json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key)) ?: "";
+}
+
+static json_t *attributes(bool persistent)
+{
+	json_t *list = json_pack("[s]", "Differential");
+
+	if (persistent) {
+		json_array_append_new(list, json_string("Persistent"));
+		json_array_append_new(list, json_string("No auto release"));
+	}
+	return list;
+}
+
+/* The record was written by some vssd, perhaps another machine's, perhaps by nobody honest: only known types get through. */
+static json_t *row_from_record(const struct catalogue *catalogue, const char *copy, const char *filesystem,
+			       json_t *record)
+{
+	json_t *volume = json_object_get(record, "Volume");
+	bool persistent = json_is_true(json_object_get(record, "Persistent"));
+	bool ours = strcmp(text_of(record, "Host"), catalogue->machine_id) == 0;
+	json_t *row = json_pack("{ss ss sI sI ss ss ss ss ss ss}", "Shadow", copy, "Set", text_of(record, "Set"), "SetCount",
+				json_integer_value(json_object_get(record, "SetCount")), "Created",
+				json_integer_value(json_object_get(record, "Created")), "Volume",
+				text_of(volume, "Path"), "VolumeId", text_of(volume, "Id"), "Filesystem", filesystem,
+				"Device", text_of(volume, "Device"), "Host", text_of(record, "Host"), "HostName",
+				text_of(record, "HostName"));
+
+	json_object_update_new(
+		row, json_pack("{ss ss ss sb ss ss ss ss ss ss ss so}", "Provider", "btrfs", "ProviderId",
+			       text_of(volume, "ProviderId"), "Context", text_of(record, "Context"), "Persistent",
+			       persistent, "Session", persistent ? "" : text_of(record, "Session"), "Consistency",
+			       text_of(record, "Consistency"), "ConsistencyReason",
+			       text_of(record, "ConsistencyReason"), "Instant", text_of(record, "Instant"),
+			       "InstantReason", text_of(record, "InstantReason"), "Exposed", "", "State",
+			       ours ? "created" : "foreign", "Attributes", attributes(persistent)));
+	return row;
+}
+
+static json_t *row_of_broken(const struct catalogue *catalogue, const char *copy, const char *filesystem,
+			     const char *host, const char *set, const char *why)
+{
+	json_t *record = json_pack("{ss ss ss sb}", "Host", host, "Set", set, "ConsistencyReason", why, "Persistent", 1);
+	json_t *row = row_from_record(catalogue, copy, filesystem, record);
+
+	json_object_set_new(row, "State", json_string("unfinished"));
+	json_decref(record);
+	return row;
+}
+
+static void add_row(struct catalogue *catalogue, const char *copy, const char *token, json_t *row)
+{
+	json_int_t created = json_integer_value(json_object_get(row, "Created"));
+	struct shadow *s = find(catalogue, copy), **link = &catalogue->shadows;
+	bool is_new = !s;
+
+	if (s) { /* what storage cannot know stays */
+		json_object_set(row, "Exposed", json_object_get(s->row, "Exposed"));
+		json_decref(s->row);
+	} else {
+		s = calloc(1, sizeof *s);
+		if (!s) {
+			json_decref(row);
+			return;
+		}
+		snprintf(s->id, ID_SIZE, "%s", copy);
+		while (*link && json_integer_value(json_object_get((*link)->row, "Created")) <= created)
+			link = &(*link)->next;
+		s->next = *link;
+		*link = s;
+	}
+	s->row = row;
+	s->seen = true;
+	free(s->token);
+	s->token = token ? strdup(token) : NULL;
+	if (is_new)
+		catalogue->listener.added(copy, catalogue->listener.data);
+}
+
+void catalogue_add(struct catalogue *catalogue, json_t *volume, json_t *record)
+{
+	const char *copy = text_of(record, "Shadow");
+
+	add_row(catalogue, copy, NULL, row_from_record(catalogue, copy, text_of(volume, "FsUuid"), record));
+}
+
+void catalogue_forget(struct catalogue *catalogue, const char *copy)
+{
+	for (struct shadow **link = &catalogue->shadows; *link; link = &(*link)->next) {
+		struct shadow *s = *link;
+		if (strcmp(s->id, copy) != 0)
+			continue;
+		*link = s->next;
+		catalogue->stale = catalogue->reading != NULL;
+		catalogue->listener.removed(s->id, catalogue->listener.data);
+		shadow_free(s);
+		return;
+	}
+}
+
+bool catalogue_has(const struct catalogue *catalogue, const char *copy)
+{
+	return find(catalogue, copy) != NULL;
+}
+
+size_t catalogue_count(const struct catalogue *catalogue)
+{
+	size_t n = 0;
+
+	for (const struct shadow *s = catalogue->shadows; s; s = s->next)
+		n++;
+	return n;
+}
+
+json_t *catalogue_row(const struct catalogue *catalogue, const char *copy)
+{
+	struct shadow *s = find(catalogue, copy);
+
+	return s ? json_incref(s->row) : NULL;
+}
+
+static bool fits(json_t *row, json_t *filter)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(filter, key, value)
+		if (!json_equal(value, json_object_get(row, key)))
+			return false;
+	return true;
+}
+
+json_t *catalogue_rows(const struct catalogue *catalogue, json_t *filter)
+{
+	json_t *rows = json_array();
+
+	for (const struct shadow *s = catalogue->shadows; s; s = s->next)
+		if (fits(s->row, filter))
+			json_array_append(rows, s->row);
+	return rows;
+}
+
+void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
+{
+	struct shadow *s = find(catalogue, copy);
+
+	if (!s)
+		return;
+	/* Rows are handed out by reference: what somebody holds stays as it was. */
+	json_t *row = json_copy(s->row);
+	json_object_set_new(row, "Exposed", json_string(path));
+	json_decref(s->row);
+	s->row = row;
+}
+
+/* ---- reading storage ---- */
+
+static void forget_unseen(struct catalogue *catalogue, const char *filesystem)
+{
+	struct shadow *s = catalogue->shadows;
+
+	while (s) {
+		struct shadow *next = s->next;
+		if (!s->seen && (!filesystem || strcmp(text_of(s->row, "Filesystem"), filesystem) == 0))
+			catalogue_forget(catalogue, s->id);
+		s = next;
+	}
+}
+
+static void mark_filesystem_seen(struct catalogue *catalogue, const char *filesystem)
+{
+	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+		if (strcmp(text_of(s->row, "Filesystem"), filesystem) == 0)
+			s->seen = true;
+}
+
+static void read_copy(struct catalogue *catalogue, const char *filesystem, json_t *entry)
+{
+	const char *copy = json_string_value(json_object_get(entry, "Copy"));
+	json_t *record = json_object_get(entry, "Record");
+	const char *error = json_string_value(json_object_get(entry, "Error"));
+	struct shadow *s = copy ? find(catalogue, copy) : NULL;
+	json_t *row;
+
+	if (!copy || !id_is_valid(copy))
+		return;
+	if (!record && !error) {
+		if (s)
+			s->seen = true;
+		return;
+	}
+	row = record ? row_from_record(catalogue, copy, filesystem, record) :
+		       row_of_broken(catalogue, copy, filesystem, "", "", error);
+	add_row(catalogue, copy, text_of(entry, "Token"), row);
+}
+
+static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct catalogue *catalogue = data;
+
+	catalogue->removals--;
+}
+
+/* An unfinished copy of ours without a set that is being made was left by a crash. Another machine's is listed, no more. */
+static void read_unfinished(struct catalogue *catalogue, const char *filesystem, json_t *entry)
+{
+	const char *copy = text_of(entry, "Copy"), *host = text_of(entry, "Host"), *set = text_of(entry, "Set");
+	json_t *request;
+
+	if (!id_is_valid(copy))
+		return;
+	if (strcmp(host, catalogue->machine_id) != 0) {
+		add_row(catalogue, copy, NULL,
+			row_of_broken(catalogue, copy, filesystem, host, set, "Another machine's unfinished copy"));
+		return;
+	}
+	if (catalogue->listener.set_lives(set, catalogue->listener.data))
+		return;
+	request = json_pack("{ss s[{ss ss}]}", "Host", catalogue->machine_id, "Members", "Copy", copy, "Filesystem",
+			    filesystem);
+	if (workers_run(catalogue->workers, ROLE, "abort", request, NULL, 0,
+			clock_now() + catalogue->config->remove_copies, swept, catalogue, NULL))
+		catalogue->removals++;
+}
+
+static void read_filesystem(struct catalogue *catalogue, json_t *filesystem)
+{
+	const char *uuid = text_of(filesystem, "Uuid");
+	size_t i;
+	json_t *entry;
+
+	if (json_object_get(filesystem, "Error")) {
+		mark_filesystem_seen(catalogue, uuid); /* unreadable now is not gone */
+		return;
+	}
+	json_array_foreach(json_object_get(filesystem, "Copies"), i, entry)
+		read_copy(catalogue, uuid, entry);
+	json_array_foreach(json_object_get(filesystem, "Unfinished"), i, entry)
+		read_unfinished(catalogue, uuid, entry);
+}
+
+static void nothing(const struct err *err, void *data)
+{
+}
+
+static void sweep_volatile(struct catalogue *catalogue)
+{
+	struct shadow *s = catalogue->shadows;
+
+	while (s) {
+		struct shadow *next = s->next;
+		const char *session = text_of(s->row, "Session");
+		if (!json_is_true(json_object_get(s->row, "Persistent")) && !s->removing &&
+		    strcmp(text_of(s->row, "State"), "created") == 0 &&
+		    !catalogue->listener.session_lives(session, catalogue->listener.data))
+			catalogue_remove(catalogue, s->id, nothing, NULL);
+		s = next;
+	}
+}
+
+static void start_reading(struct catalogue *catalogue);
+
+static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct catalogue *catalogue = data;
+	struct waiter *waiters;
+	size_t i;
+	json_t *filesystem;
+
+	catalogue->reading = NULL;
+	if (catalogue->stale && !err->code) {
+		start_reading(catalogue);
+		return;
+	}
+	waiters = steal_pointer(catalogue->waiters);
+	if (!err->code) {
+		json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem)
+			read_filesystem(catalogue, filesystem);
+		forget_unseen(catalogue, NULL);
+		sweep_volatile(catalogue);
+	}
+	tell(&waiters, err);
+	if (err->code != VSS_E_CANCELLED && catalogue->next_waiters) {
+		catalogue->waiters = steal_pointer(catalogue->next_waiters);
+		start_reading(catalogue);
+	}
+}
+
+static json_t *known_tokens(struct catalogue *catalogue)
+{
+	json_t *known = json_object();
+
+	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
+		const char *filesystem = text_of(s->row, "Filesystem");
+		json_t *tokens = json_object_get(known, filesystem);
+		s->seen = false;
+		if (!s->token)
+			continue;
+		if (!tokens) {
+			tokens = json_object();
+			json_object_set_new(known, filesystem, tokens);
+		}
+		json_object_set_new(tokens, s->id, json_string(s->token));
+	}
+	return known;
+}
+
+static void start_reading(struct catalogue *catalogue)
+{
+	struct err err = { 0 };
+	struct waiter *waiters;
+
+	catalogue->stale = false;
+	catalogue->reading = workers_run(catalogue->workers, ROLE, "list",
+					 json_pack("{ss so}", "Host", catalogue->machine_id, "Known",
+						   known_tokens(catalogue)),
+					 NULL, 0, clock_now() + catalogue->config->finish_copies, read_done, catalogue,
+					 &err);
+	if (catalogue->reading)
+		return;
+	waiters = steal_pointer(catalogue->waiters);
+	tell(&waiters, &err);
+}
+
+void catalogue_refresh(struct catalogue *catalogue, catalogue_fn fn, void *data)
+{
+	struct waiter *w = malloc(sizeof *w), **list;
+	struct err err = { 0 };
+
+	if (!w) {
+		err_set(&err, VSS_E_OUT_OF_MEMORY, "Out of memory for reading the catalogue");
+		if (fn)
+			fn(&err, data);
+		return;
+	}
+	/* A reading under way may have passed what the caller wants to see: he gets the next one. */
+	list = catalogue->reading ? &catalogue->next_waiters : &catalogue->waiters;
+	*w = (struct waiter){ *list, fn ? fn : nothing, data };
+	*list = w;
+	if (!catalogue->reading)
+		start_reading(catalogue);
+}
+
+void catalogue_storage_changed(struct catalogue *catalogue)
+{
+	int enabled = SD_EVENT_OFF;
+
+	sd_event_source_get_enabled(catalogue->settle, &enabled);
+	if (enabled != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time(catalogue->settle, clock_now() + SETTLE_TIME);
+	sd_event_source_set_enabled(catalogue->settle, SD_EVENT_ONESHOT);
+}
+
+bool catalogue_is_busy(const struct catalogue *catalogue)
+{
+	return catalogue->reading || catalogue->removals > 0;
+}
+
+/* ---- work on copies ---- */
+
+struct removal {
+	struct catalogue *catalogue;
+	char copy[ID_SIZE];
+	catalogue_fn fn;
+	void *data;
+};
+
+static void remove_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct removal *r = data;
+	struct shadow *s = find(r->catalogue, r->copy);
+
+	r->catalogue->removals--;
+	if (s)
+		s->removing = false;
+	/* Not there any more is what was asked for. */
+	if (!err->code || err->code == VSS_E_OBJECT_NOT_FOUND)
+		catalogue_forget(r->catalogue, r->copy);
+	r->fn(err->code == VSS_E_OBJECT_NOT_FOUND ? &(struct err){ 0 } : err, r->data);
+	free(r);
+}
+
+struct job *catalogue_run(struct catalogue *catalogue, const char *copy, const char *op, json_t *request, job_done_fn fn,
+			  void *data, struct err *err)
+{
+	struct shadow *s = find(catalogue, copy);
+	json_t *full = request ? request : json_object();
+
+	if (!s) {
+		json_decref(full);
+		err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no shadow copy {%s}", copy);
+		return NULL;
+	}
+	json_object_set_new(full, "Copy", json_string(copy));
+	json_object_set(full, "Filesystem", json_object_get(s->row, "Filesystem"));
+	json_object_set_new(full, "Host", json_string(catalogue->machine_id));
+	return workers_run(catalogue->workers, ROLE, op, full, NULL, 0,
+			   clock_now() + (strcmp(op, "remove") == 0 ? catalogue->config->remove_copies :
+								      catalogue->config->finish_copies),
+			   fn, data, err);
+}
+
+void catalogue_remove(struct catalogue *catalogue, const char *copy, catalogue_fn fn, void *data)
+{
+	struct removal *r = calloc(1, sizeof *r);
+	struct shadow *s = find(catalogue, copy);
+	struct err err = { 0 };
+
+	if (r)
+		*r = (struct removal){ .catalogue = catalogue, .fn = fn, .data = data };
+	if (r && s && *text_of(s->row, "Exposed")) {
+		err_set(&err, VSS_E_VOLUME_IN_USE, "The copy {%s} is exposed at %s: unexpose it first", copy,
+			text_of(s->row, "Exposed"));
+	} else if (r) {
+		snprintf(r->copy, ID_SIZE, "%s", copy);
+		if (catalogue_run(catalogue, copy, "remove", NULL, remove_done, r, &err)) {
+			catalogue->removals++;
+			s->removing = true;
+			return;
+		}
+	} else {
+		err_set(&err, VSS_E_OUT_OF_MEMORY, "Out of memory for deleting the copy {%s}", copy);
+	}
+	fn(&err, data);
+	free(r);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A backup session: one requestor, at most one set. Its life is the table in session-table.c; only session.c changes the
+ * state. The stages (plan.c, session-writers.c, session-copies.c) do a state's work and report its end as an event; they
+ * never call each other. No D-Bus in here: the faces get told through struct session_listener. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "common/error.h"
+#include "common/id.h"
+#include "coordinator/fanout.h"
+#include "coordinator/locks.h"
+#include "coordinator/registry.h"
+#include "coordinator/session-table.h"
+#include "coordinator/state-store.h"
+#include "coordinator/workers.h"
+
+#define SESSION_MEMBERS_MAX 64
+
+struct catalogue;
+struct session;
+
+struct session_listener {
+	void (*state_changed)(struct session *session, void *data);
+	void (*finished)(struct session *session, const char *operation, json_t *result, void *data);
+	void (*closed)(struct session *session, void *data); /* the session is freed afterwards */
+	void *data;
+};
+
+/* What all sessions share. */
+struct session_context {
+	sd_event *event;
+	const struct config *config;
+	struct registry *registry;
+	struct workers *workers;
+	struct fanout *fanout;
+	struct locks *locks;
+	struct catalogue *catalogue;
+	struct state_store *store;
+	const char *machine_id, *host_name;
+	struct session_listener listener;
+
+	struct session *sessions;
+	size_t n_sessions;
+};
+
+enum writer_failure_policy { WRITER_FAILURE_FAILS, WRITER_FAILURE_DEGRADES };
+
+struct session_options {
+	bool persistent, recursive, add_missing_volumes;
+	char backup_type[16];
+	enum writer_failure_policy on_writer_failure;
+	unsigned retries;
+	uint64_t wait;
+	json_t *require, *exclude, *include; /* arrays of names and ids */
+	char command[128];
+};
+
+struct member {
+	char copy[ID_SIZE];
+	json_t *volume;              /* as the volumes worker describes it */
+	json_t *below;               /* what lies below it and is not in the set: array of rows */
+	unsigned instant_group;
+	bool repair;                 /* a writer gets it read-write in PostSnapshot */
+	int source, store, directory; /* descriptors from prepare and open; -1 */
+	json_t *cut;                 /* the provider's answer: when, which generation */
+};
+
+struct participant {
+	struct session *session;
+	struct writer *writer; /* referenced */
+	bool takes_part;
+	char *why;             /* or why not */
+	uint64_t members;      /* bit n: has data on member n */
+	json_t *components;    /* names of those that are selected */
+
+	bool told;             /* got an event of this set that Abort has to undo */
+	bool frozen;
+	uint64_t freeze_sent, sequence;
+	enum vss_error error;  /* first failure in this session; later ones do not hide it */
+	enum writer_event failed_at;
+	char message[512];
+	uint64_t elapsed;
+	json_t *documents;     /* {event name: JSON text} */
+
+	struct fanout_call *call; /* the event under way */
+	bool unawaited;           /* nobody waits for its answer */
+	enum writer_event event;
+	uint64_t call_began;
+	size_t copies_sent;    /* PostSnapshot goes in messages of at most 16 copies */
+};
+
+struct session {
+	struct session_context *context;
+	struct session *next;
+	char id[ID_SIZE], set[ID_SIZE];
+	enum session_state state;
+	struct session_options options;
+	char *owner; /* unique name; NULL while detached */
+	uid_t uid;
+	pid_t pid;
+	uint64_t created; /* epoch seconds */
+
+	struct member members[SESSION_MEMBERS_MAX];
+	size_t n_members;
+	struct participant *participants;
+	size_t n_participants;
+	json_t *selected; /* array of {"Writer", "Component"}; empty: no selection */
+	json_t *doubts;   /* why the label is less than application: texts */
+	json_t *warnings;
+
+	/* the operation under way, and how the last one ended */
+	char operation[24], last_operation[24];
+	json_t *last_result;
+	bool want_snapshot;  /* go on from Prepared by itself */
+	bool closing;        /* the session ends as soon as the table lets it */
+	bool discard;        /* its copies go, persistent or not */
+
+	/* the attempt */
+	unsigned attempt;
+	json_t *attempts, *timeline;
+	uint64_t began, state_began, wait_deadline;
+	struct err error; /* its first failure */
+	uint64_t hold_deadline, first_freeze, hold;
+	bool clean, flushed; /* the providers vouch for the filesystem; nothing to flush since prepare */
+	bool created_copies;
+	size_t removing;
+	json_t *records[SESSION_MEMBERS_MAX]; /* what seal writes beside each copy */
+
+	struct lock *lock, *writer_lock;
+	struct job *job;
+	size_t outstanding; /* writers' answers the state waits for */
+	sd_event_source *timer;
+	bool succeeded;
+	json_t *failed_components;
+
+	/* lease */
+	char token[ID_SIZE];
+	uint64_t lease_until;
+	sd_event_source *lease;
+
+	enum session_event queue[8];
+	size_t queued;
+	bool dispatching;
+};
+
+/* Takes options' arrays. */
+int session_new(struct session **ret, struct session_context *context, const struct session_options *options,
+		const char *owner, uid_t uid, pid_t pid, struct err *err);
+struct session *session_find(const struct session_context *context, const char *id);
+
+/* The requestor's calls. -1: refused (BadState, ...), nothing has changed. The long ones end with listener.finished. */
+int session_gather(struct session *session, struct err *err);
+int session_select(struct session *session, const char *writer, const char *component, struct err *err);
+/* volumes: what `resolve` said of the path (with what lies below, for recursive ones). Adds what is not a member yet. */
+int session_add_volume(struct session *session, json_t *volume, struct err *err);
+int session_prepare(struct session *session, struct err *err);
+int session_snapshot(struct session *session, struct err *err);
+int session_set_succeeded(struct session *session, bool succeeded, const char *writer, const char *component,
+			  struct err *err);
+int session_complete(struct session *session, struct err *err);
+/* discard: half-made and finished copies go, persistent or not. Always possible. */
+void session_close(struct session *session, bool discard);
+int session_detach(struct session *session, uint64_t seconds, char token[ID_SIZE], struct err *err);
+int session_adopt(struct session *session, const char *owner, uid_t uid, pid_t pid, struct err *err);
+void session_owner_lost(struct session *session);
+bool session_keep_alive(struct session *session, const char *bus_name);
+
+/* From the registry: a writer's process is gone. */
+void sessions_writer_lost(struct session_context *context, struct writer *writer);
+/* Sessions that a former vssd left on /run: {id: stored}. Each is restored, then resumed (it may end in that call);
+ * owner_lives: its requestor's connection is still there. */
+json_t *sessions_stored(struct session_context *context);
+int session_restore(struct session_context *context, json_t *stored, struct err *err);
+void session_resume(struct session *session, bool owner_lives);
+/* Ends all at once, without events or waiting: vssd itself ends; what is on /run stays. */
+void sessions_free(struct session_context *context);
+
+/* Views: as the properties of Session1 in docs/protocol.md. */
+json_t *session_row(const struct session *session);
+json_t *session_participant_rows(const struct session *session);
+json_t *session_member_rows(const struct session *session);
+json_t *session_waiting_for(const struct session *session);

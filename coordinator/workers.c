@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Two rules carry this file. A job's end is told from the event loop only: what fails while a job is being started is
+ * written down in the job and told by its timer. A worker's place is free only when the kernel has reported its end
+ * (pidfd), so that workers that cannot die (a hung device) count, and there are never more than WORKERS_MAX. */
+#include "coordinator/workers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/frame.h"
+
+#define WORKER_FD 3
+#define ROLE_SIZE 32
+#define OP_SIZE 32
+#define FREE_PATIENCE (200 * USEC_PER_MSEC) /* for killed workers when the pool ends; a hung one is left to init */
+
+struct worker {
+	struct workers *pool;
+	char role[ROLE_SIZE];
+	pid_t pid;
+	int pidfd, fd;
+	sd_event_source *io, *exit;
+	struct job *job;
+	struct frame in, out;
+	bool discarded; /* killed: takes no job, waits for its end */
+};
+
+struct job {
+	struct workers *pool;
+	struct job *prev, *next; /* in the queue, while worker is NULL */
+	struct worker *worker;
+	char role[ROLE_SIZE], op[OP_SIZE];
+	json_t *request;
+	const int *fds;
+	size_t n_fds;
+	sd_event_source *timer; /* deadline, or at once when err is set */
+	struct err err;
+	job_done_fn fn;
+	void *data;
+};
+
+struct workers {
+	sd_event *event;
+	char *program;
+	bool ending;
+	struct worker *items[WORKERS_MAX];
+	size_t n_items;
+	struct job *first, *last; /* the queue */
+	size_t n_queued, n_jobs;
+};
+
+static void pump(struct workers *pool);
+
+/* ---- processes ---- */
+
+static void worker_free(struct worker *w)
+{
+	struct workers *pool = w->pool;
+
+	for (size_t i = 0; i < pool->n_items; i++) {
+		if (pool->items[i] == w) {
+			pool->items[i] = pool->items[--pool->n_items];
+			break;
+		}
+	}
+	sd_event_source_disable_unref(w->io);
+	sd_event_source_disable_unref(w->exit);
+	frame_done(&w->in);
+	frame_done(&w->out);
+	if (w->fd >= 0)
+		close(w->fd);
+	if (w->pidfd >= 0)
+		close(w->pidfd);
+	free(w);
+}
+
+/* Kills the worker and the helpers that it may have started (it leads a process group); its place stays taken until it
+ * is gone. The group id cannot be somebody else's: the leader is not waited for yet. */
+static void worker_discard(struct worker *w)
+{
+	if (w->discarded)
+		return;
+	w->discarded = true;
+	w->io = sd_event_source_disable_unref(w->io);
+	close(steal_fd(w->fd));
+	kill(-w->pid, SIGKILL);
+	pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
+}
+
+static int add_file_actions(posix_spawn_file_actions_t *actions, int fd)
+{
+	int r = posix_spawn_file_actions_init(actions);
+
+	if (r != 0)
+		return r;
+	r = posix_spawn_file_actions_adddup2(actions, fd, WORKER_FD);
+	if (r == 0)
+		r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	/* What a library prints must not get lost, nor lie on vssd's own standard output. */
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(actions, WORKER_FD + 1);
+	if (r != 0)
+		posix_spawn_file_actions_destroy(actions);
+	return r;
+}
+
+/* vssd blocks the signals that its loop takes; a worker begins with none blocked and none ignored. */
+static int set_attributes(posix_spawnattr_t *attributes)
+{
+	sigset_t none, all;
+	int r = posix_spawnattr_init(attributes);
+
+	if (r != 0)
+		return r;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_setsigmask(attributes, &none);
+	posix_spawnattr_setsigdefault(attributes, &all);
+	posix_spawnattr_setpgroup(attributes, 0);
+	r = posix_spawnattr_setflags(attributes,
+				     POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+	if (r != 0)
+		posix_spawnattr_destroy(attributes);
+	return r;
+}
+
+/* Returns an errno value, 0 on success. */
+static int spawn(const char *program, const char *role, int fd, pid_t *ret_pid)
+{
+	char *argv[] = { (char *)program, (char *)role, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	int r = add_file_actions(&actions, fd);
+
+	if (r != 0)
+		return r;
+	r = set_attributes(&attributes);
+	if (r == 0) {
+		r = posix_spawn(ret_pid, program, &actions, &attributes, argv, environ);
+		posix_spawnattr_destroy(&attributes);
+	}
+	posix_spawn_file_actions_destroy(&actions);
+	return r;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *data);
+static int on_exit_of_worker(sd_event_source *source, int fd, uint32_t events, void *data);
+
+static int worker_watch(struct worker *w)
+{
+	int r = sd_event_add_io(w->pool->event, &w->io, w->fd, EPOLLIN, on_io, w);
+
+	if (r >= 0)
+		r = sd_event_add_io(w->pool->event, &w->exit, w->pidfd, EPOLLIN, on_exit_of_worker, w);
+	/* What it said last is read before its end is noticed. */
+	return r < 0 ? r : sd_event_source_set_priority(w->exit, SD_EVENT_PRIORITY_NORMAL + 1);
+}
+
+/* Returns an errno value. A child without a pidfd could not be watched: it is ended on the spot. */
+static int worker_start(struct worker *w)
+{
+	int ends[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return errno;
+	w->fd = ends[0];
+	autoclose int theirs = ends[1];
+	/* Ours alone: O_NONBLOCK belongs to the end, and the worker's code is synchronous. */
+	if (fcntl(w->fd, F_SETFL, O_NONBLOCK) < 0)
+		return errno;
+	r = spawn(w->pool->program, w->role, theirs, &w->pid);
+	if (r != 0)
+		return r;
+	w->pidfd = pidfd_open(w->pid, 0);
+	r = w->pidfd < 0 ? errno : -worker_watch(w);
+	if (w->pidfd < 0 || r > 0) {
+		kill(-w->pid, SIGKILL);
+		waitpid(w->pid, NULL, 0);
+	}
+	return r > 0 ? r : 0;
+}
+
+static struct worker *worker_new(struct workers *pool, const char *role, struct err *err)
+{
+	struct worker *w = calloc(1, sizeof *w);
+
+	if (!w) {
+		err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for a %s worker", role);
+		return NULL;
+	}
+	w->pool = pool;
+	w->fd = w->pidfd = -1;
+	snprintf(w->role, sizeof w->role, "%s", role);
+	int r = worker_start(w);
+	if (r != 0) {
+		worker_free(w);
+		err_errno(err, r, VSS_E_UNEXPECTED_PROVIDER_ERROR, "The %s worker cannot be started from %s", role,
+			  pool->program);
+		return NULL;
+	}
+	pool->items[pool->n_items++] = w;
+	return w;
+}
+
+/* ---- jobs ---- */
+
+static void job_unqueue(struct job *job)
+{
+	struct workers *pool = job->pool;
+
+	*(job->prev ? &job->prev->next : &pool->first) = job->next;
+	*(job->next ? &job->next->prev : &pool->last) = job->prev;
+	job->prev = job->next = NULL;
+	pool->n_queued--;
+}
+
+static void job_queue(struct job *job)
+{
+	struct workers *pool = job->pool;
+
+	job->prev = pool->last;
+	*(pool->last ? &pool->last->next : &pool->first) = job;
+	pool->last = job;
+	pool->n_queued++;
+}
+
+static void job_free(struct job *job)
+{
+	job->pool->n_jobs--;
+	sd_event_source_disable_unref(job->timer);
+	json_decref(job->request);
+	free(job);
+}
+
+/* Ends a job that no worker and no queue holds any more. */
+static void job_finish(struct job *job, const struct err *err, json_t *answer, int *fds, size_t n_fds)
+{
+	job_done_fn fn = job->fn;
+	void *data = job->data;
+
+	job_free(job);
+	fn(err, answer, fds, n_fds, data);
+}
+
+static void job_detach(struct job *job)
+{
+	if (job->worker) {
+		job->worker->job = NULL;
+		worker_discard(job->worker);
+		job->worker = NULL;
+	} else if (!job->err.code) {
+		job_unqueue(job); /* one with an error has left the queue already */
+	}
+}
+
+static void job_fail(struct job *job, const struct err *err)
+{
+	struct workers *pool = job->pool;
+	struct err copy = *err; /* it may lie in the job */
+
+	job_detach(job);
+	job_finish(job, &copy, NULL, NULL, 0);
+	pump(pool);
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct job *job = data;
+	struct err err = job->err;
+
+	if (!err.code && job->worker)
+		err_set(&err, VSS_E_TIMED_OUT, "The %s worker did not finish \"%s\" in time and was ended", job->role,
+			job->op);
+	else if (!err.code)
+		err_set(&err, VSS_E_TIMED_OUT, "\"%s\" waited too long for a free %s worker (%d processes are at work)",
+			job->op, job->role, WORKERS_MAX);
+	job_fail(job, &err);
+	return 0;
+}
+
+/* For a job that is neither queued nor begun: tells job->err from the event loop. */
+static void job_fail_later(struct job *job)
+{
+	sd_event_source_set_time(job->timer, 0);
+	sd_event_source_set_enabled(job->timer, SD_EVENT_ONESHOT);
+}
+
+/* ---- talking ---- */
+
+/* The worker broke off or talks nonsense. Where it has a job, its exit status will explain; the deadline still holds. */
+static void worker_broken(struct worker *w, const struct err *why)
+{
+	struct job *job = w->job;
+
+	worker_discard(w);
+	if (job)
+		job_fail(job, why);
+}
+
+static void worker_ended(struct worker *w)
+{
+	w->io = sd_event_source_disable_unref(w->io);
+	/* An ending process keeps its own exit status; one that has only closed its socket is made to end. */
+	kill(-w->pid, SIGKILL);
+}
+
+static void read_failure(const struct worker *w, json_t *answer, struct err *err)
+{
+	json_t *error = json_object_get(answer, "error");
+	const char *name = json_string_value(json_object_get(error, "Name"));
+	const char *text = json_string_value(json_object_get(error, "Text"));
+	enum vss_error code = name ? error_from_name(name) : VSS_E_UNEXPECTED_PROVIDER_ERROR;
+
+	err_set(err, code, "%s", text && *text ? text : error_text(code));
+}
+
+/* The answer is complete: the worker is free again before fn runs, which may queue the next job. */
+static void worker_answered(struct worker *w)
+{
+	struct workers *pool = w->pool;
+	struct frame in = w->in;
+	struct job *job = w->job;
+	struct err err = { 0 };
+
+	w->in = (struct frame){ 0 };
+	w->job = NULL;
+	job->worker = NULL;
+	if (!json_is_true(json_object_get(in.value, "ok")))
+		read_failure(w, in.value, &err);
+	if (err.code)
+		job_finish(job, &err, NULL, NULL, 0);
+	else
+		job_finish(job, &err, in.value, in.fds, in.n_fds);
+	frame_done(&in);
+	pump(pool);
+}
+
+static void worker_receive(struct worker *w)
+{
+	struct err err = { 0 };
+	int r = frame_receive(&w->in, w->fd, &err);
+
+	if (r == 0)
+		return;
+	if (r < 0 && err.code == VSS_E_UNEXPECTED) {
+		worker_ended(w);
+		return;
+	}
+	if (r < 0) {
+		worker_broken(w, &err);
+		return;
+	}
+	if (w->job && !w->out.buffer && json_is_boolean(json_object_get(w->in.value, "ok"))) {
+		worker_answered(w);
+		return;
+	}
+	err_set(&err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "The %s worker sent what is no answer, and was ended", w->role);
+	worker_broken(w, &err);
+}
+
+/* Sends what remains of the request; false when the connection is broken. */
+static bool worker_send(struct worker *w)
+{
+	int r = frame_send(&w->out, w->fd, NULL);
+
+	if (r > 0)
+		frame_done(&w->out);
+	if (r >= 0)
+		sd_event_source_set_io_events(w->io, r == 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	return r >= 0;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct worker *w = data;
+
+	if (!w->job)
+		worker_discard(w); /* idle, and yet it speaks or breaks off */
+	else if ((events & EPOLLOUT) && w->out.buffer && !worker_send(w))
+		worker_ended(w);
+	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		worker_receive(w);
+	return 0;
+}
+
+static void describe_end(const struct worker *w, const siginfo_t *info, struct err *err)
+{
+	const char *op = w->job->op;
+
+	if (info->si_code == CLD_EXITED)
+		err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "The %s worker ended in the midst of \"%s\" with exit status %d",
+			w->role, op, info->si_status);
+	else
+		err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "The %s worker was ended in the midst of \"%s\" by signal %d (%s)",
+			w->role, op, info->si_status, strsignal(info->si_status));
+}
+
+static int on_exit_of_worker(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct worker *w = data;
+	struct workers *pool = w->pool;
+	struct job *job;
+	siginfo_t info = { 0 };
+	struct err err = { 0 };
+
+	/* It may have answered and ended in one breath, while this event was already chosen. */
+	if (w->io && w->job)
+		worker_receive(w);
+	if (waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+		return 0;
+	job = w->job;
+	if (job) {
+		describe_end(w, &info, &err);
+		w->job = NULL;
+		job->worker = NULL;
+	}
+	kill(-w->pid, SIGKILL); /* helpers that it left behind */
+	worker_free(w);
+	if (job)
+		job_finish(job, &err, NULL, NULL, 0);
+	pump(pool);
+	return 0;
+}
+
+/* ---- the pool ---- */
+
+static struct worker *find_idle(const struct workers *pool, const char *role)
+{
+	for (size_t i = 0; i < pool->n_items; i++) {
+		struct worker *w = pool->items[i];
+		if (!w->job && !w->discarded && (!role || strcmp(w->role, role) == 0))
+			return w;
+	}
+	return NULL;
+}
+
+/* An idle worker has nothing to say: input means that it has ended, or that an answer of it would be taken for the
+ * next job's. */
+static bool is_silent(const struct worker *w)
+{
+	char byte;
+
+	return recv(w->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static struct worker *take_idle(struct workers *pool, const char *role)
+{
+	struct worker *w;
+
+	while ((w = find_idle(pool, role))) {
+		if (is_silent(w))
+			return w;
+		worker_discard(w);
+	}
+	return NULL;
+}
+
+static void worker_begin(struct worker *w, struct job *job)
+{
+	if (frame_init(&w->out, job->request, job->fds, job->n_fds, &job->err) < 0) {
+		job_fail_later(job);
+		return;
+	}
+	w->job = job;
+	job->worker = w;
+	if (!worker_send(w))
+		worker_ended(w);
+}
+
+/* Starts the job at the queue's head; false if it has to wait for a place. Strictly in order: no role can starve
+ * another one. */
+static bool start_head(struct workers *pool)
+{
+	struct job *job = pool->first;
+	struct worker *w = take_idle(pool, job->role);
+
+	if (!w && pool->n_items == WORKERS_MAX) {
+		w = find_idle(pool, NULL);
+		if (w)
+			worker_discard(w); /* another role's: its place comes free in a moment */
+		return false;
+	}
+	job_unqueue(job);
+	if (!w)
+		w = worker_new(pool, job->role, &job->err);
+	if (w)
+		worker_begin(w, job);
+	else
+		job_fail_later(job);
+	return true;
+}
+
+/* Starts what can be started, then lets go of all idle workers but one of each role. Runs no job_done_fn. */
+static void pump(struct workers *pool)
+{
+	while (pool->first && start_head(pool))
+		;
+	if (pool->ending)
+		return;
+	for (size_t i = 0; i < pool->n_items; i++) {
+		struct worker *w = pool->items[i];
+		if (!w->job && !w->discarded && find_idle(pool, w->role) != w)
+			worker_discard(w);
+	}
+}
+
+int workers_new(struct workers **ret, sd_event *event, const char *program, struct err *err)
+{
+	struct workers *pool = calloc(1, sizeof *pool);
+
+	if (!pool || !(pool->program = strdup(program))) {
+		free(pool);
+		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for the worker processes");
+	}
+	pool->event = sd_event_ref(event);
+	*ret = pool;
+	return 0;
+}
+
+static struct job *any_job(const struct workers *pool)
+{
+	for (size_t i = 0; i < pool->n_items; i++)
+		if (pool->items[i]->job)
+			return pool->items[i]->job;
+	return pool->first;
+}
+
+struct workers *workers_free(struct workers *pool)
+{
+	uint64_t end = clock_now() + FREE_PATIENCE;
+	struct job *job;
+
+	if (!pool)
+		return NULL;
+	pool->ending = true;
+	while ((job = any_job(pool)))
+		job_cancel(job);
+	for (size_t i = 0; i < pool->n_items; i++)
+		worker_discard(pool->items[i]);
+	while (pool->n_items > 0) {
+		struct worker *w = pool->items[0];
+		uint64_t now = clock_now();
+		poll(&(struct pollfd){ .fd = w->pidfd, .events = POLLIN }, 1,
+		     now < end ? (int)((end - now) / USEC_PER_MSEC) : 0);
+		waitid(P_PIDFD, (id_t)w->pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG);
+		worker_free(w);
+	}
+	sd_event_unref(pool->event);
+	free(pool->program);
+	free(pool);
+	return NULL;
+}
+
+static struct job *job_new(struct workers *pool, const char *role, const char *op, uint64_t deadline)
+{
+	struct job *job = calloc(1, sizeof *job);
+
+	if (!job)
+		return NULL;
+	snprintf(job->role, sizeof job->role, "%s", role);
+	snprintf(job->op, sizeof job->op, "%s", op);
+	/* 1: as exact as can be (0 would be a quarter of a second). */
+	if (sd_event_add_time(pool->event, &job->timer, CLOCK_MONOTONIC, deadline, 1, on_deadline, job) < 0) {
+		free(job);
+		return NULL;
+	}
+	job->pool = pool;
+	pool->n_jobs++;
+	return job;
+}
+
+struct job *workers_run(struct workers *pool, const char *role, const char *op, json_t *request, const int *fds,
+			size_t n_fds, uint64_t deadline, job_done_fn fn, void *data, struct err *err)
+{
+	autojson json_t *owned = request;
+	struct job *job;
+
+	if (pool->ending) {
+		err_set(err, VSS_E_CANCELLED, "\"%s\" was not begun: vssd is ending", op);
+		return NULL;
+	}
+	if (pool->n_queued >= WORKER_QUEUE_MAX) {
+		err_set(err, VSS_E_LIMITS_EXCEEDED, "\"%s\" was not begun: %d jobs are waiting for a worker already", op,
+			WORKER_QUEUE_MAX);
+		return NULL;
+	}
+	job = owned && json_object_set_new(owned, "op", json_string(op)) == 0 ? job_new(pool, role, op, deadline) : NULL;
+	if (!job) {
+		err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for \"%s\"", op);
+		return NULL;
+	}
+	job->request = steal_pointer(owned);
+	job->fds = fds;
+	job->n_fds = n_fds;
+	job->fn = fn;
+	job->data = data;
+	job_queue(job);
+	pump(pool);
+	return job;
+}
+
+void job_cancel(struct job *job)
+{
+	struct err err = { 0 };
+
+	err_set(&err, VSS_E_CANCELLED, "\"%s\" was cancelled", job->op);
+	job_fail(job, &err);
+}
+
+size_t workers_busy(const struct workers *pool)
+{
+	return pool->n_jobs;
+}
+
+void workers_warm(struct workers *pool, const char *role)
+{
+	if (pool->n_items < WORKERS_MAX && !find_idle(pool, role))
+		worker_new(pool, role, NULL);
+}
