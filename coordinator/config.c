@@ -8,7 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "coordinator/ini.h"
+#include "common/ini.h"
 
 /* One key: where it goes, what it holds by default, what is allowed. Spans are in usec. */
 struct setting {

@@ -13,7 +13,7 @@
 #include "common/cleanup.h"
 #include "common/event.h"
 #include "common/names.h"
-#include "coordinator/ini.h"
+#include "common/ini.h"
 
 #define MANIFESTS_MAX 1024
 

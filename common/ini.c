@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "coordinator/ini.h"
+#include "common/ini.h"
 
 #include <errno.h>
 #include <stdbool.h>
