@@ -146,7 +146,7 @@ int ini_read(int fd, const char *name, ini_entry_fn fn, void *data, struct err *
 {
 	struct ini ini = { .name = name, .section = "", .fn = fn, .data = data, .err = err };
 	autofree char *text = malloc(INI_SIZE_MAX + 2);
-	size_t size;
+	size_t size = 0;
 
 	if (!text)
 		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for %s", name);
