@@ -8,8 +8,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -19,8 +19,9 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/frame.h"
+#include "common/text.h"
+#include "coordinator/worker-spawn.h"
 
-#define WORKER_FD 3
 #define ROLE_SIZE 32
 #define OP_SIZE 32
 #define FREE_PATIENCE (200 * USEC_PER_MSEC) /* for killed workers when the pool ends; a hung one is left to init */
@@ -36,10 +37,17 @@ struct worker {
 	bool discarded; /* killed: takes no job, waits for its end */
 };
 
+struct job_list {
+	struct job *first, *last;
+	size_t n;
+};
+
+/* Has a worker or is on one of the pool's lists. */
 struct job {
 	struct workers *pool;
-	struct job *prev, *next; /* in the queue, while worker is NULL */
 	struct worker *worker;
+	struct job_list *list;
+	struct job *prev, *next;
 	char role[ROLE_SIZE], op[OP_SIZE];
 	json_t *request;
 	const int *fds;
@@ -56,8 +64,9 @@ struct workers {
 	bool ending;
 	struct worker *items[WORKERS_MAX];
 	size_t n_items;
-	struct job *first, *last; /* the queue */
-	size_t n_queued, n_jobs;
+	struct job_list queue;
+	struct job_list failed; /* could not be started; their timers will tell */
+	size_t n_jobs;
 };
 
 static void pump(struct workers *pool);
@@ -94,66 +103,10 @@ static void worker_discard(struct worker *w)
 	w->discarded = true;
 	w->io = sd_event_source_disable_unref(w->io);
 	close(steal_fd(w->fd));
+	frame_done(&w->in);
+	frame_done(&w->out);
 	kill(-w->pid, SIGKILL);
 	pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
-}
-
-static int add_file_actions(posix_spawn_file_actions_t *actions, int fd)
-{
-	int r = posix_spawn_file_actions_init(actions);
-
-	if (r != 0)
-		return r;
-	r = posix_spawn_file_actions_adddup2(actions, fd, WORKER_FD);
-	if (r == 0)
-		r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	/* What a library prints must not get lost, nor lie on vssd's own standard output. */
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
-	if (r == 0)
-		r = posix_spawn_file_actions_addclosefrom_np(actions, WORKER_FD + 1);
-	if (r != 0)
-		posix_spawn_file_actions_destroy(actions);
-	return r;
-}
-
-/* vssd blocks the signals that its loop takes; a worker begins with none blocked and none ignored. */
-static int set_attributes(posix_spawnattr_t *attributes)
-{
-	sigset_t none, all;
-	int r = posix_spawnattr_init(attributes);
-
-	if (r != 0)
-		return r;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_setsigmask(attributes, &none);
-	posix_spawnattr_setsigdefault(attributes, &all);
-	posix_spawnattr_setpgroup(attributes, 0);
-	r = posix_spawnattr_setflags(attributes,
-				     POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	if (r != 0)
-		posix_spawnattr_destroy(attributes);
-	return r;
-}
-
-/* Returns an errno value, 0 on success. */
-static int spawn(const char *program, const char *role, int fd, pid_t *ret_pid)
-{
-	char *argv[] = { (char *)program, (char *)role, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	int r = add_file_actions(&actions, fd);
-
-	if (r != 0)
-		return r;
-	r = set_attributes(&attributes);
-	if (r == 0) {
-		r = posix_spawn(ret_pid, program, &actions, &attributes, argv, environ);
-		posix_spawnattr_destroy(&attributes);
-	}
-	posix_spawn_file_actions_destroy(&actions);
-	return r;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t events, void *data);
@@ -181,7 +134,7 @@ static int worker_start(struct worker *w)
 	/* Ours alone: O_NONBLOCK belongs to the end, and the worker's code is synchronous. */
 	if (fcntl(w->fd, F_SETFL, O_NONBLOCK) < 0)
 		return errno;
-	r = spawn(w->pool->program, w->role, theirs, &w->pid);
+	r = worker_spawn(w->pool->program, w->role, theirs, &w->pid);
 	if (r != 0)
 		return r;
 	w->pidfd = pidfd_open(w->pid, 0);
@@ -203,7 +156,7 @@ static struct worker *worker_new(struct workers *pool, const char *role, struct 
 	}
 	w->pool = pool;
 	w->fd = w->pidfd = -1;
-	snprintf(w->role, sizeof w->role, "%s", role);
+	text_format(w->role, sizeof w->role, "%s", role);
 	int r = worker_start(w);
 	if (r != 0) {
 		worker_free(w);
@@ -217,24 +170,24 @@ static struct worker *worker_new(struct workers *pool, const char *role, struct 
 
 /* ---- jobs ---- */
 
-static void job_unqueue(struct job *job)
+static void job_link(struct job *job, struct job_list *list)
 {
-	struct workers *pool = job->pool;
-
-	*(job->prev ? &job->prev->next : &pool->first) = job->next;
-	*(job->next ? &job->next->prev : &pool->last) = job->prev;
-	job->prev = job->next = NULL;
-	pool->n_queued--;
+	job->list = list;
+	job->prev = list->last;
+	*(list->last ? &list->last->next : &list->first) = job;
+	list->last = job;
+	list->n++;
 }
 
-static void job_queue(struct job *job)
+static void job_unlink(struct job *job)
 {
-	struct workers *pool = job->pool;
+	struct job_list *list = job->list;
 
-	job->prev = pool->last;
-	*(pool->last ? &pool->last->next : &pool->first) = job;
-	pool->last = job;
-	pool->n_queued++;
+	*(job->prev ? &job->prev->next : &list->first) = job->next;
+	*(job->next ? &job->next->prev : &list->last) = job->prev;
+	job->prev = job->next = NULL;
+	job->list = NULL;
+	list->n--;
 }
 
 static void job_free(struct job *job)
@@ -261,8 +214,8 @@ static void job_detach(struct job *job)
 		job->worker->job = NULL;
 		worker_discard(job->worker);
 		job->worker = NULL;
-	} else if (!job->err.code) {
-		job_unqueue(job); /* one with an error has left the queue already */
+	} else {
+		job_unlink(job);
 	}
 }
 
@@ -291,9 +244,10 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* For a job that is neither queued nor begun: tells job->err from the event loop. */
+/* For a job that could not be begun: tells job->err from the event loop. */
 static void job_fail_later(struct job *job)
 {
+	job_link(job, &job->pool->failed);
 	sd_event_source_set_time(job->timer, 0);
 	sd_event_source_set_enabled(job->timer, SD_EVENT_ONESHOT);
 }
@@ -317,7 +271,7 @@ static void worker_ended(struct worker *w)
 	kill(-w->pid, SIGKILL);
 }
 
-static void read_failure(const struct worker *w, json_t *answer, struct err *err)
+static void read_failure(json_t *answer, struct err *err)
 {
 	json_t *error = json_object_get(answer, "error");
 	const char *name = json_string_value(json_object_get(error, "Name"));
@@ -339,7 +293,7 @@ static void worker_answered(struct worker *w)
 	w->job = NULL;
 	job->worker = NULL;
 	if (!json_is_true(json_object_get(in.value, "ok")))
-		read_failure(w, in.value, &err);
+		read_failure(in.value, &err);
 	if (err.code)
 		job_finish(job, &err, NULL, NULL, 0);
 	else
@@ -416,18 +370,18 @@ static int on_exit_of_worker(sd_event_source *source, int fd, uint32_t events, v
 	siginfo_t info = { 0 };
 	struct err err = { 0 };
 
+	w->discarded = true;
+	kill(-w->pid, SIGKILL); /* helpers that it left behind; before waitid, which gives the number back */
 	/* It may have answered and ended in one breath, while this event was already chosen. */
 	if (w->io && w->job)
 		worker_receive(w);
-	if (waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
-		return 0;
+	waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG);
 	job = w->job;
 	if (job) {
 		describe_end(w, &info, &err);
 		w->job = NULL;
 		job->worker = NULL;
 	}
-	kill(-w->pid, SIGKILL); /* helpers that it left behind */
 	worker_free(w);
 	if (job)
 		job_finish(job, &err, NULL, NULL, 0);
@@ -484,7 +438,7 @@ static void worker_begin(struct worker *w, struct job *job)
  * another one. */
 static bool start_head(struct workers *pool)
 {
-	struct job *job = pool->first;
+	struct job *job = pool->queue.first;
 	struct worker *w = take_idle(pool, job->role);
 
 	if (!w && pool->n_items == WORKERS_MAX) {
@@ -493,7 +447,7 @@ static bool start_head(struct workers *pool)
 			worker_discard(w); /* another role's: its place comes free in a moment */
 		return false;
 	}
-	job_unqueue(job);
+	job_unlink(job);
 	if (!w)
 		w = worker_new(pool, job->role, &job->err);
 	if (w)
@@ -506,10 +460,10 @@ static bool start_head(struct workers *pool)
 /* Starts what can be started, then lets go of all idle workers but one of each role. Runs no job_done_fn. */
 static void pump(struct workers *pool)
 {
-	while (pool->first && start_head(pool))
-		;
 	if (pool->ending)
 		return;
+	while (pool->queue.first && start_head(pool))
+		;
 	for (size_t i = 0; i < pool->n_items; i++) {
 		struct worker *w = pool->items[i];
 		if (!w->job && !w->discarded && find_idle(pool, w->role) != w)
@@ -535,7 +489,7 @@ static struct job *any_job(const struct workers *pool)
 	for (size_t i = 0; i < pool->n_items; i++)
 		if (pool->items[i]->job)
 			return pool->items[i]->job;
-	return pool->first;
+	return pool->queue.first ? pool->queue.first : pool->failed.first;
 }
 
 struct workers *workers_free(struct workers *pool)
@@ -570,8 +524,8 @@ static struct job *job_new(struct workers *pool, const char *role, const char *o
 
 	if (!job)
 		return NULL;
-	snprintf(job->role, sizeof job->role, "%s", role);
-	snprintf(job->op, sizeof job->op, "%s", op);
+	text_format(job->role, sizeof job->role, "%s", role);
+	text_format(job->op, sizeof job->op, "%s", op);
 	/* 1: as exact as can be (0 would be a quarter of a second). */
 	if (sd_event_add_time(pool->event, &job->timer, CLOCK_MONOTONIC, deadline, 1, on_deadline, job) < 0) {
 		free(job);
@@ -592,7 +546,7 @@ struct job *workers_run(struct workers *pool, const char *role, const char *op, 
 		err_set(err, VSS_E_CANCELLED, "\"%s\" was not begun: vssd is ending", op);
 		return NULL;
 	}
-	if (pool->n_queued >= WORKER_QUEUE_MAX) {
+	if (pool->queue.n >= WORKER_QUEUE_MAX) {
 		err_set(err, VSS_E_LIMITS_EXCEEDED, "\"%s\" was not begun: %d jobs are waiting for a worker already", op,
 			WORKER_QUEUE_MAX);
 		return NULL;
@@ -607,7 +561,7 @@ struct job *workers_run(struct workers *pool, const char *role, const char *op, 
 	job->n_fds = n_fds;
 	job->fn = fn;
 	job->data = data;
-	job_queue(job);
+	job_link(job, &pool->queue);
 	pump(pool);
 	return job;
 }
