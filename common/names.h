@@ -24,6 +24,9 @@
 #define VSS_ACTION_EXPOSE "org.vssd.expose"
 #define VSS_ACTION_REGISTER "org.vssd.register"
 
+/* Environment of vssd: set, every change of a session's state is logged. */
+#define VSS_ENV_DEBUG "VSSD_DEBUG"
+
 /* Environment of a child that a writer or a requestor starts. */
 #define VSS_ENV_ROOT "VSS_ROOT"  /* backup: root of the mounted copies */
 #define VSS_ENV_COPY "VSS_COPY_" /* n from 1: a copy */

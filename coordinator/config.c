@@ -19,9 +19,10 @@ struct setting {
 	uint64_t standard, min, max;
 };
 
-#define SPAN(section, key, member, standard, min, max)                                                      \
-	{ section, key, true, false, offsetof(struct config, member), (standard)*USEC_PER_SEC, (min)*USEC_PER_SEC, \
+#define SPAN(section, key, member, standard, min, max)                                                       \
+	{ section, key, true, false, offsetof(struct config, member), (standard)*USEC_PER_SEC, min, \
 	  (max)*USEC_PER_SEC }
+#define SHORTEST (100 * USEC_PER_MSEC)
 #define NUMBER(section, key, member, standard, min, max) \
 	{ section, key, false, false, offsetof(struct config, member), standard, min, max }
 
@@ -32,20 +33,20 @@ static const struct setting settings[] = {
 	{ "Coordinator", "IdleTimeoutSec", true, true, offsetof(struct config, idle_timeout), 180 * USEC_PER_SEC,
 	  USEC_PER_SEC, 365 * DAY *USEC_PER_SEC },
 	NUMBER("Coordinator", "MaxSessions", max_sessions, 64, 1, 1024),
-	NUMBER("Coordinator", "MaxVolumes", max_volumes, 64, 1, 1024),
+	NUMBER("Coordinator", "MaxVolumes", max_volumes, 64, 1, 64),
 	NUMBER("Coordinator", "MaxWriters", max_writers, 4096, 1, 65536),
-	SPAN("Limits", "Identify", identify, 60, 1, HOUR),
-	SPAN("Limits", "PrepareBackup", prepare_backup, 600, 1, DAY),
-	SPAN("Limits", "PrepareSnapshot", prepare_snapshot, 600, 1, DAY),
-	SPAN("Limits", "Freeze", freeze, 60, 1, 60),
-	SPAN("Limits", "Event", event, 60, 1, DAY),
+	SPAN("Limits", "Identify", identify, 60, SHORTEST, HOUR),
+	SPAN("Limits", "PrepareBackup", prepare_backup, 600, SHORTEST, DAY),
+	SPAN("Limits", "PrepareSnapshot", prepare_snapshot, 600, SHORTEST, DAY),
+	SPAN("Limits", "Freeze", freeze, 60, SHORTEST, 60),
+	SPAN("Limits", "Event", event, 60, SHORTEST, DAY),
 	SPAN("Limits", "Probe", probe, 2, 0, 60),
 	SPAN("Limits", "Wait", wait, 60, 0, DAY),
-	SPAN("Limits", "Resolve", resolve, 10, 1, HOUR),
-	SPAN("Limits", "PrepareCopies", prepare_copies, 120, 1, DAY),
-	SPAN("Limits", "Cut", cut, 10, 1, 60),
-	SPAN("Limits", "FinishCopies", finish_copies, 60, 1, DAY),
-	SPAN("Limits", "RemoveCopies", remove_copies, 300, 1, DAY),
+	SPAN("Limits", "Resolve", resolve, 10, SHORTEST, HOUR),
+	SPAN("Limits", "PrepareCopies", prepare_copies, 120, SHORTEST, DAY),
+	SPAN("Limits", "Cut", cut, 10, SHORTEST, 60),
+	SPAN("Limits", "FinishCopies", finish_copies, 60, SHORTEST, DAY),
+	SPAN("Limits", "RemoveCopies", remove_copies, 300, SHORTEST, DAY),
 	NUMBER("Copies", "MaxCopiesPerVolume", max_copies, 512, 1, 65536),
 };
 
@@ -137,9 +138,9 @@ static int set_span(struct config *config, const struct setting *s, const char *
 		return 0;
 	}
 	if (usec < s->min || usec > s->max)
-		return err_set(err, VSS_E_INVALID_ARGUMENT, "%s=%s is out of range: %s%llu to %llu seconds are allowed",
-			       s->key, value, s->zero_is_never ? "0 (never) or " : "",
-			       (unsigned long long)(s->min / USEC_PER_SEC), (unsigned long long)(s->max / USEC_PER_SEC));
+		return err_set(err, VSS_E_INVALID_ARGUMENT, "%s=%s is out of range: %s%llums to %llus are allowed", s->key, value,
+			       s->zero_is_never ? "0 (never) or " : "", (unsigned long long)(s->min / USEC_PER_MSEC),
+			       (unsigned long long)(s->max / USEC_PER_SEC));
 	store(config, s, usec);
 	return 0;
 }
@@ -156,10 +157,21 @@ static int set_number(struct config *config, const struct setting *s, const char
 	return 0;
 }
 
+static int set_machine_id(struct config *config, const char *value, struct err *err)
+{
+	if (strlen(value) != sizeof config->machine_id - 1 || strspn(value, "0123456789abcdef") != strlen(value))
+		return err_set(err, VSS_E_INVALID_ARGUMENT, "MachineId=%.64s is not allowed: it has 32 lower-case hex digits",
+			       value);
+	memcpy(config->machine_id, value, sizeof config->machine_id);
+	return 0;
+}
+
 static int set_entry(const char *section, const char *key, const char *value, void *data, struct err *err)
 {
 	const struct setting *s = find_setting(section, key);
 
+	if (strcmp(section, "Coordinator") == 0 && strcmp(key, "MachineId") == 0)
+		return set_machine_id(data, value, err);
 	if (s)
 		return s->is_span ? set_span(data, s, value, err) : set_number(data, s, value, err);
 	if (is_section(section))

@@ -13,6 +13,8 @@ struct config {
 	unsigned max_sessions; /* MaxSessions=64 */
 	unsigned max_volumes;  /* MaxVolumes=64, a set */
 	unsigned max_writers;  /* MaxWriters=4096 */
+	char machine_id[33];   /* MachineId=: 32 hex digits with which copies are tagged as this machine's; empty:
+				  /etc/machine-id. For containers that share filesystems, each with a vssd */
 
 	/* [Limits], all in usec here, in seconds (or with a unit: 500ms, 2min) in the file */
 	uint64_t identify;        /* Identify=60 */

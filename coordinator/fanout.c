@@ -28,6 +28,7 @@ struct fanout {
 	sd_event_source *reaper; /* frees ended senders outside their own callbacks */
 	struct sender *senders;
 	size_t n_senders;
+	unsigned holds;
 };
 
 static struct sender *sender_free(struct sender *sender)
@@ -53,7 +54,7 @@ static int reap(sd_event_source *source, void *data)
 	struct fanout *fanout = data;
 	struct sender **link = &fanout->senders;
 
-	while (*link) {
+	while (*link && fanout->holds == 0) {
 		struct sender *sender = *link;
 		if (sender->calls > 0 || !(sender->tainted || sender->lost)) {
 			link = &sender->next;
@@ -177,6 +178,17 @@ void fanout_cancel(struct fanout_call *call)
 {
 	call->fn = NULL;
 	bus_pending_cancel(call->pending);
+}
+
+void fanout_hold(struct fanout *fanout)
+{
+	fanout->holds++;
+}
+
+void fanout_release(struct fanout *fanout)
+{
+	fanout->holds--;
+	sd_event_source_set_enabled(fanout->reaper, SD_EVENT_ONESHOT);
 }
 
 bool fanout_is_idle(const struct fanout *fanout)

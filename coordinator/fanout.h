@@ -26,6 +26,11 @@ void fanout_extend(struct fanout_call *call, uint64_t deadline);
 /* Gives up waiting, without running fn. The sender counts the call as unanswered. */
 void fanout_cancel(struct fanout_call *call);
 
+/* While somebody is frozen no sender is closed: to a writer the end of the connection that froze it means that the
+ * coordinator is gone. Counted. */
+void fanout_hold(struct fanout *fanout);
+void fanout_release(struct fanout *fanout);
+
 /* Closes the senders that are not needed while nothing is under way, but for one. */
 void fanout_trim(struct fanout *fanout);
 bool fanout_is_idle(const struct fanout *fanout);

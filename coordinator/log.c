@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/names.h"
 #include "common/text.h"
 
 #define LINE_SIZE 1024 /* below PIPE_BUF: a pipe that is writable takes a line whole */
@@ -68,6 +69,9 @@ void log_line(enum log_level level, const char *format, ...)
 {
 	char line[LINE_SIZE] = "";
 	va_list args;
+
+	if (level == LOG_LEVEL_DEBUG && !getenv(VSS_ENV_DEBUG))
+		return;
 
 	if (getenv("JOURNAL_STREAM")) /* the journal takes the level from a prefix */
 		snprintf(line, sizeof line, "<%d>", (int)level);

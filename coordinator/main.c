@@ -262,7 +262,9 @@ static void identify_machine(struct coordinator *c)
 {
 	sd_id128_t id;
 
-	if (sd_id128_get_machine(&id) >= 0) {
+	if (*c->config.machine_id) {
+		memcpy(c->machine_id, c->config.machine_id, sizeof c->machine_id);
+	} else if (sd_id128_get_machine(&id) >= 0) {
 		sd_id128_to_string(id, c->machine_id);
 	} else {
 		/* Without one, copies are still ours as long as nobody else without one sees them. */

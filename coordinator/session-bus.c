@@ -356,15 +356,16 @@ static struct session_face *face_new(struct coordinator *c, struct session *sess
 {
 	struct session_face *face = calloc(1, sizeof *face);
 
-	if (!face || !(face->path = face_path(VSS_SESSION_PATH, session->id)) ||
-	    bus_export(c->bus, face->path, session_interfaces, face, NULL) < 0) {
-		if (face)
-			free(face->path);
+	if (!face)
+		return NULL;
+	face->coordinator = c;
+	face->session = session;
+	face->path = face_path(VSS_SESSION_PATH, session->id);
+	if (!face->path || bus_export(c->bus, face->path, session_interfaces, face, NULL) < 0) {
+		free(face->path);
 		free(face);
 		return NULL;
 	}
-	face->coordinator = c;
-	face->session = session;
 	face->next = c->session_faces;
 	c->session_faces = face;
 	watch_owner(face);

@@ -24,11 +24,27 @@ static void options_done(struct session_options *options)
 	json_decref(options->include);
 }
 
+static bool may_be_frozen(enum session_state state)
+{
+	return (state >= SESSION_FREEZING_FRONT_END && state <= SESSION_THAWING_FRONT_END) ||
+	       state == SESSION_ABORTING_WRITERS;
+}
+
+static void hold_senders(struct session *s, enum session_state next)
+{
+	if (may_be_frozen(next) && !s->holds_senders)
+		fanout_hold(s->context->fanout);
+	if (!may_be_frozen(next) && s->holds_senders)
+		fanout_release(s->context->fanout);
+	s->holds_senders = may_be_frozen(next);
+}
+
 struct session *session_free(struct session *s)
 {
 	if (!s)
 		return NULL;
 	s->dispatching = true; /* nothing that ends below may move the state */
+	hold_senders(s, SESSION_CLOSED);
 	writers_forget_calls(s);
 	copies_cancel(s);
 	copies_close_fds(s);
@@ -575,6 +591,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 		writers_forget_calls(s);
 		copies_cancel(s);
 	}
+	hold_senders(s, next);
 	s->state = next;
 	s->state_began = now;
 	arm_timer(s, state_deadline(s));

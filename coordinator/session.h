@@ -127,7 +127,7 @@ struct session {
 	struct err error; /* its first failure */
 	uint64_t hold_deadline, first_freeze, hold;
 	bool clean, flushed; /* the providers vouch for the filesystem; nothing to flush since prepare */
-	bool created_copies;
+	bool created_copies, holds_senders;
 	size_t removing;
 	json_t *records[SESSION_MEMBERS_MAX]; /* what seal writes beside each copy */
 
