@@ -439,6 +439,11 @@ int bus_open_async(struct bus **ret_bus, const char *address, struct err *err)
 	return 0;
 }
 
+void bus_cancel_calls(struct bus *bus)
+{
+	bus_calls_fail(bus, VSS_E_CANCELLED, "The service is ending");
+}
+
 struct bus *bus_free(struct bus *bus)
 {
 	if (!bus)

@@ -29,6 +29,8 @@ int bus_open(struct bus **ret_bus, const char *address, struct err *err);
 int bus_open_async(struct bus **ret_bus, const char *address, struct err *err);
 /* Closes; every pending call completes with VSS_E_CANCELLED, every kept incoming call is answered. */
 struct bus *bus_free(struct bus *bus);
+/* Completes every pending call with VSS_E_CANCELLED, for an owner that frees what their callbacks use. */
+void bus_cancel_calls(struct bus *bus);
 
 int bus_fd(const struct bus *bus);
 /* Handles what is ready, never blocks. -ECONNRESET once the connection is lost and everything has been delivered. */

@@ -261,7 +261,7 @@ void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const 
 {
 	struct shadow *s = find(catalogue, copy);
 
-	if (!s)
+	if (!s || strcmp(text_of(s->row, "Exposed"), path) == 0)
 		return;
 	/* Rows are handed out by reference: what somebody holds stays as it was. */
 	json_t *row = json_copy(s->row);
@@ -302,13 +302,16 @@ static void read_copy(struct catalogue *catalogue, const char *filesystem, json_
 	if (!copy || !id_is_valid(copy))
 		return;
 	if (!record && !error) {
-		if (s)
+		if (s) {
 			s->seen = true;
+			catalogue_set_exposed(catalogue, copy, text_of(entry, "Exposed"));
+		}
 		return;
 	}
 	row = record ? row_from_record(catalogue, copy, filesystem, record) :
 		       row_of_broken(catalogue, copy, filesystem, "", "", error);
 	add_row(catalogue, copy, text_of(entry, "Token"), row);
+	catalogue_set_exposed(catalogue, copy, text_of(entry, "Exposed"));
 }
 
 static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)

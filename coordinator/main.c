@@ -305,7 +305,9 @@ static int make_parts(struct daemon *d, struct err *err)
 						.store = c->session_store,
 						.machine_id = c->machine_id,
 						.host_name = c->host_name,
-						.listener = session_face_listener(c) };
+						.listener = session_face_listener(c),
+						.activate = writer_face_activate,
+						.activate_data = c };
 	return 0;
 }
 
@@ -347,15 +349,18 @@ static void finish(struct daemon *d)
 {
 	struct coordinator *c = &d->c;
 
+	/* Whatever is under way ends while all that its callbacks use is still there. */
 	sessions_free(&c->sessions);
 	session_faces_free(c);
+	c->workers = workers_free(c->workers);
+	if (c->bus)
+		bus_cancel_calls(c->bus);
+	c->fanout = fanout_free(c->fanout);
 	c->catalogue = catalogue_free(c->catalogue);
 	shadow_faces_free(c);
-	c->fanout = fanout_free(c->fanout);
 	writer_faces_free(c);
 	registry_free(c->registry);
 	authority_free(c->authority);
-	workers_free(c->workers);
 	bus_source_free(c->bus_source);
 	if (c->bus)
 		bus_flush(c->bus);

@@ -430,7 +430,7 @@ static void resolved(const struct err *err, json_t *answer, int *fds, size_t n_f
 		made(s);
 }
 
-void plan_start(struct session *s)
+void plan_resolve(struct session *s)
 {
 	autojson json_t *paths = collect_paths(s);
 	json_t *list = json_array(), *unused;
@@ -449,4 +449,10 @@ void plan_start(struct session *s)
 			     NULL, 0, clock_now() + s->context->config->resolve, resolved, s, &err);
 	if (!s->job)
 		session_fail(s, &err);
+}
+
+void plan_start(struct session *s)
+{
+	if (!activation_start(s))
+		plan_resolve(s);
 }

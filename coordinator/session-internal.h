@@ -16,12 +16,18 @@ json_t *session_not_included(const struct session *session);
 
 /* plan.c: who takes part, and why the set is less than the best. */
 void plan_start(struct session *session);
+void plan_resolve(struct session *session); /* the second half of plan_start */
 void plan_forget(struct session *session);
 /* The finished set's word on itself: {"Consistency", "ConsistencyReason", "Instant", "InstantReason"}. */
 json_t *plan_label(const struct session *session);
 void plan_doubt(struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 json_t *plan_storage_domains(const struct session *session); /* what the members share with other sets */
 json_t *plan_writer_domains(const struct session *session);  /* the writers that take part */
+
+/* plan-activation.c: expected writers that are not running and can be started by the bus. False: there are none, or
+ * nobody can start them; else plan_resolve is called when they are there, have failed, or have had their time. */
+bool activation_start(struct session *session);
+void activation_end(struct session *session);
 
 /* session-writers.c: events to writers. */
 void writers_identify(struct session *session);

@@ -40,7 +40,6 @@ static const struct row rows[SESSION_STATE_COUNT] = {
 			      .next = { ON(DONE, PLANNING), ON(FAIL, FAILED), ON(EXPIRED, FAILED), ON(CANCEL, CLOSING) } },
 	[SESSION_PLANNING] = { .name = "Planning",
 			       .percent = 6,
-			       LIMIT(resolve),
 			       .next = { ON(DONE, WAITING_FOR_WRITERS), FAILS } },
 	[SESSION_WAITING_FOR_WRITERS] = { .name = "WaitingForWriters",
 					  .percent = 8,

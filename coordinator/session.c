@@ -50,6 +50,7 @@ struct session *session_free(struct session *s)
 	copies_close_fds(s);
 	lock_release(s->writer_lock);
 	lock_release(s->lock);
+	activation_end(s);
 	plan_forget(s);
 	for (size_t i = 0; i < s->n_members; i++) {
 		json_decref(s->members[i].volume);
@@ -588,6 +589,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	if (event == SESSION_EVENT_CANCEL)
 		explain_cancel(s);
 	if (!keeps_calls(next)) {
+		activation_end(s);
 		writers_forget_calls(s);
 		copies_cancel(s);
 	}

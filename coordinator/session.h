@@ -43,6 +43,10 @@ struct session_context {
 	struct state_store *store;
 	const char *machine_id, *host_name;
 	struct session_listener listener;
+	/* Asks the bus to start the service that owns bus_name; a failure comes back as sessions_activation_failed. NULL:
+	 * nothing is started. */
+	void (*activate)(const char *session, const char *bus_name, void *data);
+	void *activate_data;
 
 	struct session *sessions;
 	size_t n_sessions;
@@ -112,6 +116,8 @@ struct session {
 	json_t *selected; /* array of {"Writer", "Component"}; empty: no selection */
 	json_t *doubts;   /* why the label is less than application: texts */
 	json_t *warnings;
+	json_t *awaited;         /* {bus name: writer id}: being started for this set; NULL: nobody is */
+	sd_event_source *patience; /* for them */
 
 	/* the operation under way, and how the last one ended */
 	char operation[24], last_operation[24];
@@ -170,8 +176,10 @@ int session_adopt(struct session *session, const char *owner, uid_t uid, pid_t p
 void session_owner_lost(struct session *session);
 bool session_keep_alive(struct session *session, const char *bus_name);
 
-/* From the registry: a writer's process is gone. */
+/* From the registry: a writer is there; its process is gone. */
+void sessions_writer_added(struct session_context *context, const struct writer *writer);
 void sessions_writer_lost(struct session_context *context, struct writer *writer);
+void session_activation_failed(struct session *session, const char *bus_name);
 /* Sessions that a former vssd left on /run: {id: stored}. Each is restored, then resumed (it may end in that call);
  * owner_lives: its requestor's connection is still there. */
 json_t *sessions_stored(struct session_context *context);

@@ -101,6 +101,8 @@ static void added(struct writer *writer, void *data)
 
 	bus_export(c->bus, path, record_interfaces, writer, NULL);
 	bus_changed(c->bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "Writers");
+	if (writer->present)
+		sessions_writer_added(&c->sessions, writer);
 }
 
 static void removed(struct writer *writer, void *data)
@@ -191,6 +193,46 @@ void writer_faces_free(struct coordinator *coordinator)
 {
 	while (coordinator->writer_names)
 		name_unwatch(coordinator->writer_names);
+}
+
+/* ---- starting writers ---- */
+
+struct start {
+	struct coordinator *coordinator;
+	char session[ID_SIZE];
+	char *bus_name;
+};
+
+static void start_answered(const struct bus_reply *reply, void *data)
+{
+	struct start *start = data;
+	struct session *session = session_find(&start->coordinator->sessions, start->session);
+
+	if (reply->error)
+		log_notice("%s cannot be started: %s", start->bus_name, reply->message);
+	if (reply->error && session)
+		session_activation_failed(session, start->bus_name);
+	free(start->bus_name);
+	free(start);
+}
+
+void writer_face_activate(const char *session, const char *bus_name, void *data)
+{
+	struct coordinator *c = data;
+	struct start *start = calloc(1, sizeof *start);
+
+	if (!start || !(start->bus_name = strdup(bus_name))) {
+		free(start);
+		return;
+	}
+	start->coordinator = c;
+	memcpy(start->session, session, ID_SIZE);
+	if (bus_call(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "StartServiceByName",
+		     "su", json_pack("[si]", bus_name, 0), NULL, 0, clock_now() + 30 * USEC_PER_SEC, start_answered, start,
+		     NULL, NULL) == 0)
+		return;
+	free(start->bus_name);
+	free(start);
 }
 
 /* ---- registration ---- */

@@ -81,5 +81,6 @@ extern const struct provider btrfs_provider;
  * expose   {"Copy": ID, "Filesystem": UUID, "Path": directory}: mounts it there, read-only, nosuid, nodev
  *       -> {"Path": s}     (worker runs in the host's mount namespace)
  * unexpose {"Path": s, "Copy": ID}: unmounts it; EBUSY is VSS_E_VOLUME_IN_USE, naming who                -> {}
+ * record   {"Copy": ID, "Filesystem": UUID} -> {"Record": object}
  * usage    {"Copy": ID, "Filesystem": UUID} -> {"Exclusive": bytes or absent where unknown, "Referenced": ...}
  */

@@ -40,6 +40,17 @@ static void copy_root(const char *copy, char root[COPY_ROOT_SIZE])
 	snprintf(root, COPY_ROOT_SIZE, "/" VSS_STORE_DIR "/%s/" VSS_STORE_COPY, copy);
 }
 
+const char *copy_mount_point(const struct mounts *mounts, const char *copy)
+{
+	char root[COPY_ROOT_SIZE];
+
+	copy_root(copy, root);
+	for (size_t i = 0; i < mounts->n; i++)
+		if (strcmp(mounts->list[i].root, root) == 0)
+			return mounts->list[i].target;
+	return NULL;
+}
+
 struct search {
 	char root[COPY_ROOT_SIZE + 2]; /* between the blanks of a mountinfo line */
 	char *where;
@@ -65,16 +76,13 @@ bool copy_is_mounted(const char *copy, char *where, size_t size)
 	cleanup(mounts_done) struct mounts mounts = { 0 };
 	struct search search = { .where = where, .size = size };
 	char root[COPY_ROOT_SIZE];
+	const char *target = mounts_load(&mounts, NULL) == 0 ? copy_mount_point(&mounts, copy) : NULL;
 
-	copy_root(copy, root);
-	if (mounts_load(&mounts, NULL) == 0) {
-		for (size_t i = 0; i < mounts.n; i++) {
-			if (strcmp(mounts.list[i].root, root) == 0) {
-				snprintf(where, size, "%s", mounts.list[i].target);
-				return true;
-			}
-		}
+	if (target) {
+		snprintf(where, size, "%s", target);
+		return true;
 	}
+	copy_root(copy, root);
 	snprintf(search.root, sizeof search.root, " %s ", root);
 	namespaces_for_each(search_namespace, &search);
 	return search.found;

@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
+#include "coordinator/providers/btrfs/copy.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/ops.h"
 #include "coordinator/providers/btrfs/record.h"
@@ -21,6 +22,7 @@
 struct listing {
 	const char *uuid, *host;
 	const json_t *known; /* copy id: token */
+	const struct mounts *mounts; /* ours, to say where copies are exposed */
 	int store;
 	json_t *copies, *unfinished; /* borrowed from the answer */
 };
@@ -49,6 +51,9 @@ static json_t *add_copy(const struct listing *listing, const char *copy, const c
 	json_object_set_new_nocheck(entry, "Copy", json_string_nocheck(copy));
 	json_object_set_new_nocheck(entry, "Token", json_string_nocheck(token));
 	json_object_set_new_nocheck(entry, "Filesystem", json_string_nocheck(listing->uuid));
+	const char *exposed = copy_mount_point(listing->mounts, copy);
+	if (exposed)
+		json_object_set_new(entry, "Exposed", json_string(exposed));
 	json_array_append_new(listing->copies, entry);
 	return entry;
 }
@@ -135,14 +140,15 @@ static int list_store(struct listing *listing, struct err *err)
 }
 
 /* Lists the filesystem below top. What fails is said in the answer: the other filesystems are listed all the same. */
-static void list_filesystem(json_t *request, json_t *filesystems, const char *uuid, const char *device, int top,
-			    struct err *err)
+static void list_filesystem(json_t *request, const struct mounts *mounts, json_t *filesystems, const char *uuid,
+			    const char *device, int top, struct err *err)
 {
 	json_t *host = json_object_get(request, "Host");
 	struct listing listing = {
 		.uuid = uuid,
 		.host = json_is_string(host) ? json_string_value(host) : "",
 		.known = json_object_get(json_object_get(request, "Known"), uuid),
+		.mounts = mounts,
 		.copies = json_array(),
 		.unfinished = json_array(),
 	};
@@ -170,7 +176,7 @@ static bool is_listed(const json_t *filesystems, const char *uuid)
 }
 
 /* From sysfs, not from the mounts: those of other namespaces are there as well, and no path is touched. */
-static void list_mounted(json_t *request, json_t *filesystems)
+static void list_mounted(json_t *request, const struct mounts *mounts, json_t *filesystems)
 {
 	DIR *directory = opendir("/sys/fs/btrfs");
 
@@ -185,12 +191,12 @@ static void list_mounted(json_t *request, json_t *filesystems)
 		if (top < 0 && failure.code == VSS_E_OBJECT_NOT_FOUND)
 			continue; /* unmounted meanwhile */
 		filesystem_device(entry->d_name, device);
-		list_filesystem(request, filesystems, entry->d_name, device, top, &failure);
+		list_filesystem(request, mounts, filesystems, entry->d_name, device, top, &failure);
 	}
 	closedir(directory);
 }
 
-static void list_device(json_t *request, json_t *filesystems, const char *device)
+static void list_device(json_t *request, const struct mounts *mounts, json_t *filesystems, const char *device)
 {
 	struct err failure = { 0 };
 	char uuid[ID_SIZE] = "";
@@ -201,17 +207,37 @@ static void list_device(json_t *request, json_t *filesystems, const char *device
 	autoclose int top = filesystem_open_device(device, &failure);
 	if (top >= 0 && filesystem_uuid(top, uuid, &failure) == 0 && is_listed(filesystems, uuid))
 		return;
-	list_filesystem(request, filesystems, uuid, device, top, &failure);
+	list_filesystem(request, mounts, filesystems, uuid, device, top, &failure);
 }
 
 int btrfs_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
 {
 	json_t *filesystems = json_array(), *device;
+	cleanup(mounts_done) struct mounts mounts = { 0 };
 	size_t i;
 
 	json_object_set_new(answer, "Filesystems", filesystems);
-	list_mounted(request, filesystems);
+	if (mounts_load(&mounts, err) < 0)
+		return -1;
+	list_mounted(request, &mounts, filesystems);
 	json_array_foreach(json_object_get(request, "Devices"), i, device) if (json_is_string(device))
-	    list_device(request, filesystems, json_string_value(device));
+	    list_device(request, &mounts, filesystems, json_string_value(device));
+	return 0;
+}
+
+int btrfs_record(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
+{
+	const char *copy = request_id(request, "Copy", err);
+	const char *uuid = copy ? request_id(request, "Filesystem", err) : NULL;
+	autoclose int directory = uuid ? copy_open(uuid, copy, err) : -1;
+	autoclose int place = directory < 0 ? -1 : openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	json_t *record = NULL;
+	struct err why = { 0 };
+
+	if (directory < 0)
+		return -1;
+	if (place < 0 || record_read(place, copy, &record, &why) != RECORD_VALID)
+		return err_set(err, VSS_E_INVALID_DOCUMENT, "The copy %s: %.900s", copy, why.text);
+	json_object_set_new(answer, "Record", record);
 	return 0;
 }

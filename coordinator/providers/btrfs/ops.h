@@ -16,6 +16,8 @@ int btrfs_seal(json_t *request, const struct fd_list *fds, json_t *answer, struc
 int btrfs_abort(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);
 int btrfs_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
+int btrfs_record(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		 struct err *err);
 int btrfs_remove(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		 struct err *err);
 int btrfs_mount(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "common/names.h"
 #include "coordinator/providers/btrfs/ops.h"
 
 static const struct provider_op ops[] = {
@@ -9,6 +10,7 @@ static const struct provider_op ops[] = {
 	{ "seal", btrfs_seal },
 	{ "abort", btrfs_abort },
 	{ "list", btrfs_list },
+	{ "record", btrfs_record },
 	{ "remove", btrfs_remove },
 	{ "mount", btrfs_mount },
 	{ "expose", btrfs_expose },
@@ -18,7 +20,7 @@ static const struct provider_op ops[] = {
 };
 
 const struct provider btrfs_provider = {
-	.id = "4aa5a7a5-39d4-4a0b-a3f6-5fd0c1a6a0e9",
+	.id = VSS_PROVIDER_BTRFS_ID,
 	.name = "vssd btrfs provider",
 	.role = "btrfs",
 	.version = VSSD_VERSION,
