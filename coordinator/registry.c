@@ -498,11 +498,11 @@ json_t *writer_row(const struct writer *writer)
 				silent ? "Expected, but not running" : r->message);
 
 	json_object_update_new(
-		row, json_pack("{ss sI sI ss ss sI sb sb sI sO ss sI so}", "Phase",
+		row, json_pack("{ss sI sI ss ss sI sI sb sb sI sO ss sI so}", "Phase",
 			       r->error ? writer_event_name(r->phase) : "", "FailedAt", (json_int_t)r->failed_at,
 			       "ElapsedUsec", (json_int_t)r->elapsed, "Unit", m && m->unit ? m->unit : "", "BusName",
 			       writer->present ? writer->bus_name : (m && m->bus_name ? m->bus_name : ""), "Uid",
-			       (json_int_t)(int)writer->uid, "Present", writer->present, "Expected", m != NULL,
+			       (json_int_t)(int)writer->uid, "Pid", (json_int_t)writer->pid, "Present", writer->present, "Expected", m != NULL,
 			       "AgeUsec", (json_int_t)(writer->last_heard ? clock_now() - writer->last_heard : 0),
 			       "Components", writer->components, "Scope",
 			       writer->all_volumes ? "all-volumes" : "components", "FreezeLimitUsec",

@@ -50,6 +50,7 @@ struct writer {
 	bool present;
 	char *bus_name, *path; /* unique name and object of a present one */
 	uid_t uid;
+	pid_t pid; /* 0: not known (yet) */
 	uint64_t last_heard; /* usec, monotonic; 0: never */
 
 	struct writer_record record;

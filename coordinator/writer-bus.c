@@ -50,6 +50,7 @@ GETTER(ElapsedUsec)
 GETTER(Unit)
 GETTER(BusName)
 GETTER(Uid)
+GETTER(Pid)
 GETTER(Present)
 GETTER(Expected)
 GETTER(AgeUsec)
@@ -78,6 +79,7 @@ static const struct bus_property record_properties[] = {
 	{ "Unit", "s", get_Unit, false },
 	{ "BusName", "s", get_BusName, false },
 	{ "Uid", "x", get_Uid, false },
+	{ "Pid", "u", get_Pid, true },
 	{ "Present", "b", get_Present, false },
 	{ "Expected", "b", get_Expected, false },
 	{ "AgeUsec", "t", get_AgeUsec, true },
@@ -245,6 +247,24 @@ static struct writer *same_registration(struct coordinator *c, const char *bus_n
 	return w && w->present && strcmp(w->bus_name, bus_name) == 0 ? w : NULL;
 }
 
+static void pid_known(const struct bus_reply *reply, void *data)
+{
+	struct writer *writer = data;
+
+	if (!reply->error)
+		writer->pid = (pid_t)json_integer_value(json_array_get(reply->args, 0));
+	writer_unref(writer);
+}
+
+static void ask_pid(struct coordinator *c, struct writer *writer)
+{
+	writer_ref(writer);
+	if (bus_call(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+		     "GetConnectionUnixProcessID", "s", json_pack("[s]", writer->bus_name), NULL, 0,
+		     clock_now() + 30 * USEC_PER_SEC, pid_known, writer, NULL, NULL) < 0)
+		writer_unref(writer);
+}
+
 static int register_writer(struct coordinator *c, const char *bus_name, uid_t uid, const char *path, json_t *metadata,
 			   struct writer **ret, struct err *err)
 {
@@ -254,6 +274,7 @@ static int register_writer(struct coordinator *c, const char *bus_name, uid_t ui
 		return -1;
 	if (!again)
 		name_watch(c, bus_name);
+	ask_pid(c, *ret);
 	return 0;
 }
 

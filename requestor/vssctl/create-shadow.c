@@ -40,8 +40,9 @@ void print_created(FILE *out, json_t *result, bool verbose)
 		fputc('\n', out);
 	}
 	json_array_foreach(json_object_get(result, "Attempts"), index, attempt)
-	    fprintf(out, "    Attempt %" PRId64 ": %s %s\n", row_number(attempt, "Number"), row_text(attempt, "Error"),
-		    row_text(attempt, "Message"));
+		fprintf(out, "    Attempt %" PRId64 ": %s%s%s\n", row_number(attempt, "Number"),
+			*row_text(attempt, "Error") ? row_text(attempt, "Error") : "created",
+			*row_text(attempt, "Message") ? ": " : "", row_text(attempt, "Message"));
 }
 
 /* The paths may come behind --for or by themselves. */

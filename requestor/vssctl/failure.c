@@ -48,7 +48,7 @@ int vssctl_fail(struct vssctl *ctl)
 	progress_clear(ctl);
 	fprintf(ctl->err, "vssctl: %s", text ? text : "failed");
 	if (f->code && !strstr(f->text, "(0x"))
-		fprintf(ctl->err, " (0x%08" PRIX32 ")", f->code);
+		fprintf(ctl->err, " (0x%08" PRIx32 ")", f->code);
 	fputc('\n', ctl->err);
 	if (ctl->options.json)
 		print_failure_json(ctl);
