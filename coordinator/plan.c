@@ -227,6 +227,11 @@ static void decide(struct session *s, struct participant *p, const struct reach 
 		p->members = all_members(s);
 }
 
+static bool is_lenient(const struct session *s, const struct participant *p)
+{
+	return s->options.on_writer_failure == WRITER_FAILURE_DEGRADES && !is_named(s->options.require, p->writer);
+}
+
 static void refuse_outside(struct session *s, struct participant *p, json_t *outside)
 {
 	char volumes[700] = "";
@@ -244,7 +249,23 @@ static void refuse_outside(struct session *s, struct participant *p, json_t *out
 	writer_event_ended(p->writer, WRITER_EVENT_PREPARE_SNAPSHOT, p->error, p->message, 0);
 	err_set(&err, p->error, "Writer '%s': Inconsistent shadow copy: it needs volumes that are not in the set: %s. Add them",
 		p->writer->name, volumes);
-	if (s->options.on_writer_failure == WRITER_FAILURE_DEGRADES && !is_named(s->options.require, p->writer))
+	if (is_lenient(s, p))
+		plan_doubt(s, "%s", err.text);
+	else
+		session_fail(s, &err);
+}
+
+/* A writer that did not answer Identify a moment ago will not freeze either, and what it said before may be out of date. */
+static void refuse_silent(struct session *s, struct participant *p)
+{
+	const struct writer_record *r = &p->writer->record;
+	struct err err = { 0 };
+
+	p->error = r->error;
+	p->failed_at = WRITER_EVENT_IDENTIFY;
+	text_format(p->message, sizeof p->message, "%s", r->message);
+	err_set(&err, r->error, "Writer '%s' failed at Identify: %s: %s", p->writer->name, error_text(r->error), r->message);
+	if (is_lenient(s, p))
 		plan_doubt(s, "%s", err.text);
 	else
 		session_fail(s, &err);
@@ -325,6 +346,13 @@ static int make_participants(struct session *s, json_t *volumes)
 		struct reach reach = writer_reach(s, volumes, w, p->components);
 		autojson json_t *outside = reach.outside;
 		decide(s, p, &reach);
+		if (p->takes_part && w->events[WRITER_EVENT_IDENTIFY] && w->record.error &&
+		    w->record.phase == WRITER_EVENT_IDENTIFY) {
+			refuse_silent(s, p);
+			if (s->error.code)
+				return -1;
+			continue;
+		}
 		if (!p->takes_part || json_object_size(outside) == 0)
 			continue;
 		if (s->options.add_missing_volumes && add_outside(s, outside))

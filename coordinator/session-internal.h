@@ -60,3 +60,4 @@ int session_from_json(struct session *session, json_t *stored, struct err *err);
 struct session *session_alloc(struct session_context *context);
 struct session *session_free(struct session *session);
 void session_link(struct session *session);
+void session_arm_lease(struct session *session);

@@ -12,6 +12,7 @@ enum session_state {
 	SESSION_IDLE,
 	SESSION_GATHERING,         /* Identify */
 	SESSION_WAITING,           /* for filesystems and devices that another set has */
+	SESSION_IDENTIFYING,       /* Identify: what the writers have may have changed since they registered */
 	SESSION_PLANNING,          /* where do the writers' components lie; who takes part */
 	SESSION_WAITING_FOR_WRITERS, /* that take part in another set now */
 	SESSION_PREPARING_BACKUP,  /* PrepareBackup */

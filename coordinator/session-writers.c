@@ -174,6 +174,12 @@ static void event_succeeded(struct participant *p, json_t *answer)
 {
 	const char *flaw;
 
+	struct err err = { 0 };
+
+	if (p->event == WRITER_EVENT_IDENTIFY && registry_update(p->writer, answer, &err) < 0) {
+		answer_recorded(p, VSS_E_WRITER_NON_RETRYABLE, err.text);
+		return;
+	}
 	keep_document(p, answer);
 	if (p->event == WRITER_EVENT_FREEZE) {
 		p->frozen = true;
@@ -299,6 +305,7 @@ static void send_to(struct session *s, enum writer_event event, int level)
 
 void writers_identify(struct session *s)
 {
+	plan_forget(s);
 	for (struct writer *w = registry_first(s->context->registry); w; w = w->next)
 		s->n_participants += w->present;
 	s->participants = calloc(s->n_participants ? s->n_participants : 1, sizeof *s->participants);

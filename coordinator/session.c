@@ -13,7 +13,6 @@
 #include "coordinator/session-internal.h"
 
 #define TIMELINE_MAX 2000
-#define WAIT_MAX (24 * 3600 * USEC_PER_SEC)
 
 /* ---- making and ending ---- */
 
@@ -483,6 +482,7 @@ static void do_state_work(struct session *s)
 		s->error = (struct err){ 0 };
 		break;
 	case SESSION_GATHERING:
+	case SESSION_IDENTIFYING:
 		writers_identify(s);
 		break;
 	case SESSION_WAITING:
@@ -653,182 +653,13 @@ void session_post(struct session *s, enum session_event event)
 	drain(s);
 }
 
-/* ---- the requestor's calls ---- */
-
-static int refuse_state(const struct session *s, const char *call, struct err *err)
-{
-	return err_set(err, VSS_E_BAD_STATE, "%s is not possible now: the session is %s%s%s", call,
-		       session_state_name(s->state), *s->operation ? ", busy with " : "", s->operation);
-}
-
-static int begin(struct session *s, const char *operation, enum session_event event, struct err *err)
-{
-	if (*s->operation || s->closing || session_next(s->state, event) == SESSION_NONE)
-		return refuse_state(s, operation, err);
-	text_format(s->operation, sizeof s->operation, "%s", operation);
-	s->wait_deadline = clock_now() + (s->options.wait < WAIT_MAX ? s->options.wait : WAIT_MAX);
-	session_post(s, event);
-	return 0;
-}
-
-int session_gather(struct session *s, struct err *err)
-{
-	return begin(s, "GatherWriterMetadata", SESSION_EVENT_GATHER, err);
-}
-
-int session_prepare(struct session *s, struct err *err)
-{
-	return begin(s, "PrepareForBackup", SESSION_EVENT_PREPARE, err);
-}
-
-int session_snapshot(struct session *s, struct err *err)
-{
-	bool wanted = s->want_snapshot;
-
-	s->want_snapshot = true;
-	if (begin(s, "DoSnapshotSet", SESSION_EVENT_SNAPSHOT, err) == 0)
-		return 0;
-	s->want_snapshot = wanted;
-	return -1;
-}
-
-int session_complete(struct session *s, struct err *err)
-{
-	return begin(s, "BackupComplete", SESSION_EVENT_COMPLETE, err);
-}
-
-int session_select(struct session *s, const char *writer, const char *component, struct err *err)
-{
-	if (s->state != SESSION_IDLE)
-		return refuse_state(s, "AddComponent", err);
-	if (!registry_find(s->context->registry, writer))
-		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no writer '%s'", writer);
-	if (json_array_size(s->selected) >= 4096)
-		return err_set(err, VSS_E_LIMITS_EXCEEDED, "A session selects at most 4096 components");
-	json_array_append_new(s->selected, json_pack("{ss ss}", "Writer", writer, "Component", component));
-	return 0;
-}
-
-static const struct member *find_member(const struct session *s, json_t *volume)
-{
-	for (size_t i = 0; i < s->n_members; i++)
-		if (json_equal(json_object_get(s->members[i].volume, "Id"), json_object_get(volume, "Id")))
-			return &s->members[i];
-	return NULL;
-}
-
-int session_add_volume(struct session *s, json_t *volume, struct err *err)
-{
-	const char *path = json_string_value(json_object_get(volume, "Path"));
-	const char *provider = json_string_value(json_object_get(volume, "Provider"));
-	const char *why = json_string_value(json_object_get(volume, "Why"));
-	struct member *m;
-
-	if (s->state != SESSION_IDLE && s->state != SESSION_PLANNING)
-		return refuse_state(s, "AddToSnapshotSet", err);
-	if (!path || !provider || !*provider)
-		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED, "No provider can copy %s: %s", path ? path : "the volume",
-			       why ? why : "its kind is not known");
-	if (find_member(s, volume))
-		return 0;
-	if (s->n_members >= s->context->config->max_volumes || s->n_members >= SESSION_MEMBERS_MAX)
-		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED,
-			       "%s cannot be added: a set holds at most %u volumes (MaxVolumes in vssd.conf)", path,
-			       s->context->config->max_volumes);
-	m = &s->members[s->n_members++];
-	*m = (struct member){ .volume = json_incref(volume), .source = -1, .store = -1, .directory = -1 };
-	m->below = json_object_get(volume, "Below");
-	m->below = m->below ? json_incref(m->below) : json_array();
-	id_new(m->copy);
-	session_save(s);
-	return 0;
-}
-
-int session_set_succeeded(struct session *s, bool succeeded, const char *writer, const char *component, struct err *err)
-{
-	if (s->state != SESSION_CREATED)
-		return refuse_state(s, "SetBackupSucceeded", err);
-	if (!writer) {
-		s->succeeded = succeeded;
-	} else if (!succeeded) {
-		if (json_array_size(s->failed_components) >= 4096)
-			return err_set(err, VSS_E_LIMITS_EXCEEDED, "At most 4096 components can be reported");
-		json_array_append_new(s->failed_components,
-				      json_sprintf("%s%s%s", writer, component ? "/" : "", component ? component : ""));
-	}
-	session_save(s);
-	return 0;
-}
-
-void session_close(struct session *s, bool discard)
-{
-	s->closing = true;
-	s->discard = s->discard || discard;
-	session_post(s, SESSION_EVENT_CANCEL);
-}
-
-/* ---- owner and lease ---- */
-
-static int lease_over(sd_event_source *source, uint64_t usec, void *data)
-{
-	struct session *s = data;
-
-	log_notice("session %s: its lease is over", s->id);
-	s->lease = sd_event_source_disable_unref(s->lease);
-	session_close(s, false);
-	return 0;
-}
-
-static void arm_lease(struct session *s)
-{
-	s->lease = sd_event_source_disable_unref(s->lease);
-	sd_event_add_time(s->context->event, &s->lease, CLOCK_MONOTONIC, s->lease_until, 1000, lease_over, s);
-}
-
-int session_detach(struct session *s, uint64_t seconds, char token[ID_SIZE], struct err *err)
-{
-	if (s->closing)
-		return refuse_state(s, "Detach", err);
-	if (seconds == 0 || seconds > 7 * 24 * 3600)
-		return err_set(err, VSS_E_INVALID_ARGUMENT, "A lease lasts from one second to seven days");
-	free(s->owner);
-	s->owner = NULL;
-	id_new(s->token);
-	s->lease_until = clock_now() + seconds * USEC_PER_SEC;
-	arm_lease(s);
-	memcpy(token, s->token, ID_SIZE);
-	session_save(s);
-	return 0;
-}
-
-int session_adopt(struct session *s, const char *owner, uid_t uid, pid_t pid, struct err *err)
-{
-	char *copy;
-
-	if (s->owner || s->uid != uid)
-		return err_set(err, VSS_E_ACCESS_DENIED, "The session belongs to somebody else");
-	copy = strdup(owner);
-	if (!copy)
-		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for a session");
-	s->owner = copy;
-	s->pid = pid;
-	s->token[0] = '\0';
-	s->lease = sd_event_source_disable_unref(s->lease);
-	session_save(s);
-	return 0;
-}
-
-void session_owner_lost(struct session *s)
-{
-	log_notice("session %s: its requestor is gone", s->id);
-	session_close(s, false);
-}
+/* ---- after a restart ---- */
 
 /* What was being created when vssd ended cannot be finished; the rest goes on. */
 void session_resume(struct session *s, bool owner_lives)
 {
 	if (s->lease_until && !s->owner)
-		arm_lease(s);
+		session_arm_lease(s);
 	if (!owner_lives)
 		s->closing = true;
 	s->dispatching = true;

@@ -47,14 +47,28 @@ struct state_store *state_store_free(struct state_store *store)
 	return NULL;
 }
 
+static int write_whole(int fd, const char *text)
+{
+	ssize_t length = (ssize_t)strlen(text), n = write(fd, text, (size_t)length);
+
+	if (n >= 0 && n < length)
+		errno = ENOSPC;
+	return n == length ? 0 : -1;
+}
+
+/* One write: json_dumpfd would make one for every brace and quote. */
 int state_store_put(struct state_store *store, const char *name, json_t *value, struct err *err)
 {
+	autofree char *text = NULL;
 	autoclose int fd = -1;
 
 	if (!store)
 		return 0;
+	text = json_dumps(value, JSON_COMPACT);
+	if (!text)
+		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for the state of %s", name);
 	fd = openat(store->dir, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || json_dumpfd(value, fd, JSON_COMPACT) < 0 || renameat(store->dir, TEMPORARY, store->dir, name) < 0)
+	if (fd < 0 || write_whole(fd, text) < 0 || renameat(store->dir, TEMPORARY, store->dir, name) < 0)
 		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot keep the state of %s", name);
 	return 0;
 }
