@@ -24,7 +24,7 @@ static const char usage[] =
 	"  --on EVENT[@K]=ACTION  what to do at an event (of writer K alone); repeatable, the last one holds.\n"
 	"                         ok, fail:CODE[:TEXT], hang, exit, kill, stop, late:MS, delay:MS, break, unknown,\n"
 	"                         write:NAME (PostSnapshot). CODE: inconsistent, out-of-resources, timed-out,\n"
-	"                         retryable, non-retryable\n";
+	"                         retryable, non-retryable. once:ACTION does it the first time only\n";
 
 static const struct {
 	const char *name;
@@ -94,7 +94,7 @@ static bool parse_kind(struct action *action, const char *text)
 static bool parse_action(struct options *options, const char *text)
 {
 	struct action action = { 0 };
-	const char *equals = strchr(text, '='), *at = strchr(text, '@');
+	const char *equals = strchr(text, '='), *at = strchr(text, '@'), *what;
 
 	if (!equals || options->n_actions == ACTIONS_MAX)
 		return false;
@@ -102,7 +102,9 @@ static bool parse_action(struct options *options, const char *text)
 		action.writer = (unsigned)strtoul(at + 1, NULL, 10);
 	else
 		at = equals;
-	if (!parse_event(text, (size_t)(at - text), &action.event) || !parse_kind(&action, equals + 1))
+	what = equals + 1;
+	action.once = strncmp(what, "once:", 5) == 0;
+	if (!parse_event(text, (size_t)(at - text), &action.event) || !parse_kind(&action, what + (action.once ? 5 : 0)))
 		return false;
 	options->actions[options->n_actions++] = action;
 	return true;

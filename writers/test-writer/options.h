@@ -32,6 +32,7 @@ struct action {
 	enum vss_result result;
 	unsigned milliseconds;
 	const char *text;
+	bool once; /* the first time only; afterwards all is well */
 };
 
 struct options {

@@ -28,6 +28,7 @@ struct test_writer {
 	bool hung, ready;
 	uint64_t answer_at; /* of a late answer, else USEC_INFINITY */
 	enum vss_event late_event;
+	uint64_t spent; /* bit i: the options' action i was to be done once, and was */
 };
 
 struct program {
@@ -111,10 +112,25 @@ static enum vss_result act(struct test_writer *w, const struct vss_event_info *e
 	return VSS_RESULT_NON_RETRYABLE;
 }
 
+static const struct action *next_action(struct test_writer *w, enum vss_event event)
+{
+	static const struct action nothing = { .kind = ACTION_OK };
+	const struct options *options = &w->program->options;
+	const struct action *action = options_action(options, event, w->number);
+
+	if (!action->once)
+		return action;
+	uint64_t bit = UINT64_C(1) << (action - options->actions);
+	if (w->spent & bit)
+		return &nothing;
+	w->spent |= bit;
+	return action;
+}
+
 static enum vss_result on_event(struct vss_writer *writer, const struct vss_event_info *event, void *data)
 {
 	struct test_writer *w = data;
-	const struct action *action = options_action(&w->program->options, event->event, w->number);
+	const struct action *action = next_action(w, event->event);
 	size_t copies = 0;
 
 	for (size_t i = 0; i < event->n_volumes; i++)
