@@ -437,6 +437,9 @@ void writer_event_ended(struct writer *writer, enum writer_event event, enum vss
 	writer->timings[event] = elapsed;
 	if (error != VSS_E_WRITER_NOT_RESPONDING && error != VSS_E_TIMED_OUT && error != VSS_E_WRITER_TIMED_OUT)
 		writer->last_heard = clock_now();
+	/* The end of a set that has failed is no news about why: who hangs in Freeze hangs in Abort too. */
+	if (error && had_failed && (event == WRITER_EVENT_ABORT || event == WRITER_EVENT_BACKUP_SHUTDOWN))
+		return;
 	if (error) {
 		r->state = writer_state_failed_at(event, r->state);
 		r->error = writer_error(error);
