@@ -33,10 +33,26 @@ json_t *plan_storage_domains(const struct session *s)
 	return domains;
 }
 
-json_t *plan_writer_domains(const struct session *s)
+static void add_unlocked_domains(const struct session *s, json_t *domains)
+{
+	autojson json_t *locked = json_object();
+	json_t *domain;
+	size_t i, j;
+
+	for (i = 0; i < s->n_members; i++) {
+		json_array_foreach(json_object_get(s->members[i].volume, "Domains"), j, domain) {
+			if (i >= s->n_locked && !json_object_get(locked, json_string_value(domain)))
+				json_array_append(domains, domain);
+			json_object_set_new(locked, json_string_value(domain), json_true());
+		}
+	}
+}
+
+json_t *plan_late_domains(const struct session *s)
 {
 	json_t *domains = json_array();
 
+	add_unlocked_domains(s, domains);
 	for (size_t i = 0; i < s->n_participants; i++)
 		if (s->participants[i].takes_part)
 			json_array_append_new(domains, json_sprintf("writer:%s", s->participants[i].writer->instance));
@@ -82,6 +98,7 @@ static int member_of(const struct session *s, json_t *volume)
 /* What one writer's data touch. */
 struct reach {
 	uint64_t members;
+	bool unselected; /* a component that lies in the set was not selected */
 	json_t *outside; /* {volume id: volume} that its data need and that are not in the set */
 	bool known;      /* does anything say where its data lie? */
 };
@@ -100,17 +117,6 @@ static void reach_path(const struct session *s, struct reach *reach, json_t *vol
 		reach->members |= UINT64_C(1) << member;
 	else
 		json_object_set(reach->outside, id, volume);
-}
-
-static char *component_name(json_t *component)
-{
-	const char *logical = json_string_value(json_object_get(component, "LogicalPath"));
-	const char *name = json_string_value(json_object_get(component, "Name"));
-	char *full = NULL;
-
-	if (asprintf(&full, "%s%s%s", logical ? logical : "", logical && *logical ? "/" : "", name) < 0)
-		return NULL;
-	return full;
 }
 
 static bool is_selected(const struct session *s, const struct writer *writer, const char *component)
@@ -141,7 +147,9 @@ static void reach_component(const struct session *s, struct reach *reach, json_t
 	json_object_foreach(paths, path, unused)
 		reach_path(s, &own, volumes, path);
 	reach->known = reach->known || own.known;
-	if (own.members && name && is_selected(s, writer, name)) {
+	if (own.members && name && !is_selected(s, writer, name)) {
+		reach->unselected = true;
+	} else if (own.members && name) {
 		reach->members |= own.members;
 		json_object_update(reach->outside, own.outside);
 		json_array_append_new(selected, json_string(name));
@@ -218,7 +226,9 @@ static void decide(struct session *s, struct participant *p, const struct reach 
 		return;
 	}
 	if (!concerned) {
-		set_why(p, "no component of it on these volumes");
+		set_why(p, reach->unselected ? "none of its components was selected" : "no component of it on these volumes");
+		if (reach->unselected)
+			plan_doubt(s, "The writer '%s' has data on these volumes and none of it was selected", w->name);
 		return;
 	}
 	p->takes_part = true;

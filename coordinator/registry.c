@@ -475,6 +475,30 @@ void writer_reset(struct writer *writer)
 	changed(writer);
 }
 
+char *component_name(json_t *component)
+{
+	const char *logical = json_string_value(json_object_get(component, "LogicalPath"));
+	const char *name = json_string_value(json_object_get(component, "Name"));
+	char *full = NULL;
+
+	if (asprintf(&full, "%s%s%s", logical ? logical : "", logical && *logical ? "/" : "", name) < 0)
+		return NULL;
+	return full;
+}
+
+bool writer_has_component(const struct writer *writer, const char *name)
+{
+	json_t *component;
+	size_t i;
+
+	json_array_foreach(writer->components, i, component) {
+		autofree char *full = component_name(component);
+		if (full && strcmp(full, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static json_t *timings_row(const struct writer *writer)
 {
 	json_t *row = json_object();

@@ -94,6 +94,10 @@ size_t registry_present(const struct registry *registry);
 struct writer *registry_find(const struct registry *registry, const char *text);
 bool writer_matches(const struct writer *writer, const char *text);
 
+/* "logical/path/name"; caller frees. */
+char *component_name(json_t *component);
+bool writer_has_component(const struct writer *writer, const char *name);
+
 /* The end of an event: the one place that changes a record. error VSS_OK: it went well. */
 void writer_event_ended(struct writer *writer, enum writer_event event, enum vss_error error, const char *message,
 			uint64_t elapsed);

@@ -59,8 +59,11 @@ int session_select(struct session *s, const char *writer, const char *component,
 {
 	if (s->state != SESSION_IDLE)
 		return refuse_state(s, "AddComponent", err);
-	if (!registry_find(s->context->registry, writer))
-		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no writer '%s'", writer);
+	const struct writer *found = registry_find(s->context->registry, writer);
+	if (!found)
+		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no writer '%.100s'", writer);
+	if (found->present && !writer_has_component(found, component))
+		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The writer '%s' has no component '%.200s'", found->name, component);
 	if (json_array_size(s->selected) >= 4096)
 		return err_set(err, VSS_E_LIMITS_EXCEEDED, "A session selects at most 4096 components");
 	json_array_append_new(s->selected, json_pack("{ss ss}", "Writer", writer, "Component", component));

@@ -22,7 +22,8 @@ void plan_forget(struct session *session);
 json_t *plan_label(const struct session *session);
 void plan_doubt(struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 json_t *plan_storage_domains(const struct session *session); /* what the members share with other sets */
-json_t *plan_writer_domains(const struct session *session);  /* the writers that take part */
+/* The writers that take part, and what volumes that the plan has added share. */
+json_t *plan_late_domains(const struct session *session);
 
 /* plan-activation.c: expected writers that are not running and can be started by the bus. False: there are none, or
  * nobody can start them; else plan_resolve is called when they are there, have failed, or have had their time. */

@@ -117,33 +117,53 @@ static bool event_can_fail_set(enum writer_event event)
 	       event != WRITER_EVENT_IDENTIFY && event != WRITER_EVENT_BACKUP_COMPLETE;
 }
 
+static bool is_required(const struct session *s, const struct writer *writer)
+{
+	size_t i;
+	json_t *name;
+
+	json_array_foreach(s->options.require, i, name)
+		if (writer_matches(writer, json_string_value(name)))
+			return true;
+	return false;
+}
+
+static void send_event(struct participant *p, enum writer_event event);
+
+/* Sends Abort without waiting for its answer. */
+static void send_abort_unawaited(struct participant *p)
+{
+	send_event(p, WRITER_EVENT_ABORT);
+	if (!p->call)
+		return;
+	p->unawaited = true;
+	p->session->outstanding--;
+}
+
 static void participant_failed(struct participant *p, enum vss_error error, const char *message)
 {
 	struct session *s = p->session;
+	enum writer_event event = p->event;
 	struct err err = { 0 };
 
 	if (!p->error) {
 		p->error = writer_error(error);
-		p->failed_at = p->event;
+		p->failed_at = event;
 		text_format(p->message, sizeof p->message, "%s", message);
 	}
-	if (!event_can_fail_set(p->event))
+	if (!event_can_fail_set(event))
 		return;
 	err_set(&err, writer_error(error), "Writer '%s' failed at %s: %s%s%s", p->writer->name,
-		writer_event_name(p->event), error_text(writer_error(error)), *message ? ": " : "", message);
-	if (s->options.on_writer_failure == WRITER_FAILURE_FAILS ||
-	    json_array_size(s->options.require) > 0) {
-		size_t i;
-		json_t *name;
-		bool required = s->options.on_writer_failure == WRITER_FAILURE_FAILS;
-		json_array_foreach(s->options.require, i, name)
-			required = required || writer_matches(p->writer, json_string_value(name));
-		if (required) {
-			session_fail(s, &err);
-			return;
-		}
+		writer_event_name(event), error_text(writer_error(error)), *message ? ": " : "", message);
+	if (s->options.on_writer_failure == WRITER_FAILURE_FAILS || is_required(s, p->writer)) {
+		session_fail(s, &err);
+		return;
 	}
+	/* The set goes on without it: it must not stay quiesced until the set has ended. */
 	plan_doubt(s, "%s", err.text);
+	p->frozen = false;
+	if (p->told && p->writer->present)
+		send_abort_unawaited(p);
 }
 
 static void keep_document(struct participant *p, json_t *answer)
@@ -167,8 +187,6 @@ static const char *thaw_flaw(const struct participant *p, json_t *answer)
 		return "The thaw answers another freeze than the one of this set";
 	return NULL;
 }
-
-static void send_event(struct participant *p, enum writer_event event);
 
 static void event_succeeded(struct participant *p, json_t *answer)
 {
@@ -370,10 +388,10 @@ void writers_abort(struct session *s)
 		struct participant *p = &s->participants[i];
 		if (!p->told || !p->writer->present)
 			continue;
-		bool silent = p->error == VSS_E_WRITER_TIMED_OUT || p->error == VSS_E_WRITER_NOT_RESPONDING;
-		send_event(p, WRITER_EVENT_ABORT);
-		p->unawaited = silent && p->call;
-		s->outstanding -= p->unawaited;
+		if (p->error == VSS_E_WRITER_TIMED_OUT || p->error == VSS_E_WRITER_NOT_RESPONDING)
+			send_abort_unawaited(p);
+		else
+			send_event(p, WRITER_EVENT_ABORT);
 	}
 	participants_done(s);
 }

@@ -487,13 +487,14 @@ static void do_state_work(struct session *s)
 		break;
 	case SESSION_WAITING:
 		begin_attempt(s);
+		s->n_locked = s->n_members;
 		wait_for(s, &s->lock, plan_storage_domains(s));
 		break;
 	case SESSION_PLANNING:
 		plan_start(s);
 		break;
 	case SESSION_WAITING_FOR_WRITERS:
-		wait_for(s, &s->writer_lock, plan_writer_domains(s));
+		wait_for(s, &s->writer_lock, plan_late_domains(s));
 		break;
 	case SESSION_PREPARING_BACKUP:
 		writers_send(s, WRITER_EVENT_PREPARE_BACKUP);

@@ -110,7 +110,7 @@ struct session {
 	uint64_t created; /* epoch seconds */
 
 	struct member members[SESSION_MEMBERS_MAX];
-	size_t n_members;
+	size_t n_members, n_locked; /* those from n_locked on were added by the plan */
 	struct participant *participants;
 	size_t n_participants;
 	json_t *selected; /* array of {"Writer", "Component"}; empty: no selection */
