@@ -49,8 +49,7 @@ static json_t *find_shadow(json_t *result, const char *path)
 	json_t *row, *best = NULL;
 	size_t index, deepest = 0;
 
-	json_array_foreach(json_object_get(result, "Shadows"), index, row)
-	{
+	json_array_foreach(json_object_get(result, "Shadows"), index, row) {
 		const char *volume = json_string_value(json_object_get(row, "Volume"));
 		if (volume && below(path, volume) && strlen(volume) > deepest) {
 			deepest = strlen(volume);
@@ -66,8 +65,7 @@ static const char *find_gap(json_t *result, const char *path, const char *volume
 	json_t *item;
 	size_t index;
 
-	json_array_foreach(json_object_get(result, "NotIncluded"), index, item)
-	{
+	json_array_foreach(json_object_get(result, "NotIncluded"), index, item) {
 		const char *left_out = json_string_value(item);
 		if (left_out && below(path, left_out) && below(left_out, volume) && strcmp(left_out, volume) != 0)
 			return left_out;

@@ -23,8 +23,7 @@ static int abort_all(struct vssctl *ctl)
 
 	if (vss_query(ctl->connection, "ListSessions", NULL, 0, &rows, &ctl->failure) < 0)
 		return vssctl_fail(ctl);
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		const char *id = row_text(row, "Id");
 
 		if (vss_abort_session(ctl->connection, id, &ctl->failure) == 0)

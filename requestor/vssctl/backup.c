@@ -36,8 +36,7 @@ static int mount_copies(struct job *job)
 	job->copies = calloc(json_array_size(shadows) + 1, sizeof *job->copies);
 	if (!job->copies)
 		return tell(job, "out of memory", EXIT_FAILED);
-	json_array_foreach(shadows, index, row)
-	{
+	json_array_foreach(shadows, index, row) {
 		struct copy_mount copy = { .live = row_text(row, "Volume"), .fd = -1 };
 
 		if (vss_mount(job->ctl->connection, row_text(row, "Shadow"), &copy.fd, &job->ctl->failure) < 0)

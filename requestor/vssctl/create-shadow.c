@@ -23,8 +23,7 @@ void print_created(FILE *out, json_t *result, bool verbose)
 	json_t *row, *attempt;
 	size_t index;
 
-	json_array_foreach(json_object_get(result, "Shadows"), index, row)
-	{
+	json_array_foreach(json_object_get(result, "Shadows"), index, row) {
 		fprintf(out, "Successfully created shadow copy for '%s'\n", row_text(row, "Volume"));
 		fprintf(out, "    Shadow Copy ID: {%s}\n", row_text(row, "Shadow"));
 		fprintf(out, "    Shadow Copy Volume Name: %s\n", row_text(row, "Device"));

@@ -9,8 +9,9 @@
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
 
-#define DELETE_USEC (UINT64_C(3600) * USEC_PER_SEC) /* storage may take its time; a vssd that hangs is noticed anyway  \
-						     */
+#define DELETE_USEC                                                                                                    \
+	(UINT64_C(3600) * USEC_PER_SEC) /* storage may take its time; a vssd that hangs is noticed anyway              \
+					 */
 
 static int choice(struct vssctl *ctl, json_t **ret_options)
 {
@@ -86,8 +87,7 @@ static int report(struct vssctl *ctl, json_t *rows)
 	size_t index, deleted = 0;
 	json_t *row;
 
-	json_array_foreach(printable, index, row)
-	{
+	json_array_foreach(printable, index, row) {
 		if (row_true(row, "Deleted")) {
 			deleted++;
 			continue;

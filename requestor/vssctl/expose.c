@@ -61,8 +61,9 @@ static json_t *find_exposed(struct vssctl *ctl, const struct words *words, int *
 		paths_free(paths, words->n);
 		return NULL;
 	}
-	json_array_foreach(rows, index, row) if (*paths[0] && strcmp(row_text(row, "Exposed"), paths[0]) == 0) found =
-	    json_incref(row);
+	json_array_foreach(rows, index, row)
+		if (*paths[0] && strcmp(row_text(row, "Exposed"), paths[0]) == 0)
+			found = json_incref(row);
 	if (!found) {
 		fprintf(ctl->err, "vssctl: no shadow copy is exposed at %s\n", paths[0]);
 		*ret_code = EXIT_NOT_FOUND;

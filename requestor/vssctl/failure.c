@@ -97,6 +97,7 @@ static void tell_writer(struct vssctl *ctl, json_t *row)
 void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup)
 {
 	autojson json_t *rows = NULL, *printable = NULL;
+	autofree char *told = text_printable(ctl->failure.text);
 	struct vss_failure ignored;
 	size_t index;
 	json_t *row;
@@ -104,7 +105,9 @@ void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup)
 	if (interrupt_signal() || vss_backup_writer_status(backup, &rows, &ignored) < 0)
 		return;
 	printable = rows_printable(rows);
-	json_array_foreach(printable, index, row) if (row_number(row, "Code") != 0) tell_writer(ctl, row);
+	json_array_foreach(printable, index, row)
+		if (row_number(row, "Code") != 0 && told && !strstr(told, row_text(row, "Name")))
+			tell_writer(ctl, row);
 }
 
 static void tell_each(struct vssctl *ctl, json_t *result, const char *key, const char *before)
@@ -117,7 +120,7 @@ static void tell_each(struct vssctl *ctl, json_t *result, const char *key, const
 		return;
 	texts = rows_printable(found);
 	json_array_foreach(texts, index, text)
-	    fprintf(ctl->err, "vssctl: %s%s\n", before, json_string_value(text) ?: "?");
+		fprintf(ctl->err, "vssctl: %s%s\n", before, json_string_value(text) ?: "?");
 }
 
 void tell_warnings(struct vssctl *ctl, json_t *result)

@@ -9,8 +9,7 @@ void print_providers(FILE *out, json_t *rows, bool verbose)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		const char *type = row_text(row, "Type"), *problem = row_text(row, "Problem");
 
 		fprintf(out, "%sProvider name: '%s'\n", index > 0 ? "\n" : "", row_text(row, "Name"));

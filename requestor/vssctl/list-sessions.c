@@ -23,7 +23,7 @@ static void print_long(FILE *out, json_t *row, const char *age)
 		row_number(row, "Pid"), row_number(row, "Uid"));
 	fprintf(out, "   Command: %s\n   Age: %s\n", row_text(row, "Command"), age);
 	json_array_foreach(json_object_get(row, "Members"), index, member)
-	    fprintf(out, "   Volume: %s\n", row_text(member, "Path"));
+		fprintf(out, "   Volume: %s\n", row_text(member, "Path"));
 }
 
 void print_waiting(FILE *out, json_t *rows)
@@ -31,14 +31,12 @@ void print_waiting(FILE *out, json_t *rows)
 	size_t index, i;
 	json_t *row, *what;
 
-	json_array_foreach(rows, index, row)
-	{
-		json_array_foreach(json_object_get(row, "WaitingFor"), i, what)
-		{
+	json_array_foreach(rows, index, row) {
+		json_array_foreach(json_object_get(row, "WaitingFor"), i, what) {
 			const char *command = row_text(what, "Command");
-			fprintf(out, "Session %s waits for %s%s%s%s%s%s\n", row_text(row, "Id"), row_text(what, "Domain"),
-				*row_text(what, "Session") ? ", held by session " : "", row_text(what, "Session"),
-				*command ? " (" : "", command, *command ? ")" : "");
+			fprintf(out, "Session %s waits for %s%s%s%s%s%s\n", row_text(row, "Id"),
+				row_text(what, "Domain"), *row_text(what, "Session") ? ", held by session " : "",
+				row_text(what, "Session"), *command ? " (" : "", command, *command ? ")" : "");
 		}
 	}
 }
@@ -51,8 +49,7 @@ void print_sessions(FILE *out, json_t *rows, bool verbose, int64_t now)
 
 	if (!verbose && table_begin(&table, out, "SESSION STATE >USER >PID >AGE COMMAND") < 0)
 		return;
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		char age[32], user[24], pid[24];
 
 		format_age(age, (now - row_number(row, "Created")) * 1000000);

@@ -73,8 +73,7 @@ static json_t *group_by_set(json_t *rows)
 	json_t *sets = json_object(), *row;
 	size_t index;
 
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		json_t *members = json_object_get(sets, row_text(row, "Set"));
 		if (!members) {
 			members = json_array();
@@ -93,8 +92,7 @@ void print_shadows(FILE *out, json_t *rows, bool verbose)
 	json_t *members, *row;
 	size_t index;
 
-	json_object_foreach(sets, set, members)
-	{
+	json_object_foreach(sets, set, members) {
 		json_t *any = json_array_get(members, 0);
 		int64_t count = row_number(any, "SetCount");
 
@@ -103,7 +101,8 @@ void print_shadows(FILE *out, json_t *rows, bool verbose)
 			count ? count : (int64_t)json_array_size(members));
 		print_time(out, row_number(any, "Created"));
 		fputc('\n', out);
-		json_array_foreach(members, index, row) print_shadow(out, row, verbose);
+		json_array_foreach(members, index, row)
+			print_shadow(out, row, verbose);
 		first = false;
 	}
 }

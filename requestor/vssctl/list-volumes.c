@@ -32,8 +32,7 @@ void print_volumes(FILE *out, json_t *rows, bool verbose)
 	json_t *row;
 
 	if (verbose) {
-		json_array_foreach(rows, index, row)
-		{
+		json_array_foreach(rows, index, row) {
 			if (index > 0)
 				fputc('\n', out);
 			print_long(out, row);
@@ -42,8 +41,7 @@ void print_volumes(FILE *out, json_t *rows, bool verbose)
 	}
 	if (table_begin(&table, out, "VOLUME TYPE DEVICE PROVIDER NOTE") < 0)
 		return;
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		const char *provider = row_text(row, "Provider");
 
 		table_row(&table);

@@ -41,8 +41,7 @@ static void print_components(FILE *out, json_t *row)
 	json_t *component;
 	size_t index;
 
-	json_array_foreach(json_object_get(row, "Components"), index, component)
-	{
+	json_array_foreach(json_object_get(row, "Components"), index, component) {
 		const char *logical = row_text(component, "LogicalPath");
 		fprintf(out, "   Component: %s%s%s\n", logical, *logical ? "/" : "", row_text(component, "Name"));
 	}
@@ -53,8 +52,7 @@ static void print_timings(FILE *out, json_t *row)
 	const char *event;
 	json_t *usec;
 
-	json_object_foreach(json_object_get(row, "Timings"), event, usec)
-	{
+	json_object_foreach(json_object_get(row, "Timings"), event, usec) {
 		fprintf(out, "   %s: ", event);
 		print_msec(out, json_integer_value(usec));
 		fputc('\n', out);
@@ -91,8 +89,7 @@ void print_writers(FILE *out, json_t *rows, bool verbose)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(rows, index, row)
-	{
+	json_array_foreach(rows, index, row) {
 		if (index > 0)
 			fputc('\n', out);
 		print_writer(out, row);

@@ -35,7 +35,7 @@ char *row_join(json_t *row, const char *key, const char *separator)
 	if (!stream)
 		return NULL;
 	json_array_foreach(json_object_get(row, key), index, item)
-	    fprintf(stream, "%s%s", index ? separator : "", json_string_value(item) ?: "");
+		fprintf(stream, "%s%s", index ? separator : "", json_string_value(item) ?: "");
 	fclose(stream);
 	return text;
 }
@@ -105,11 +105,13 @@ json_t *rows_printable(json_t *value)
 	}
 	case JSON_ARRAY:
 		copy = json_array();
-		json_array_foreach(value, index, item) json_array_append_new(copy, rows_printable(item));
+		json_array_foreach(value, index, item)
+			json_array_append_new(copy, rows_printable(item));
 		return copy;
 	case JSON_OBJECT:
 		copy = json_object();
-		json_object_foreach(value, key, item) json_object_set_new(copy, key, rows_printable(item));
+		json_object_foreach(value, key, item)
+			json_object_set_new(copy, key, rows_printable(item));
 		return copy;
 	case JSON_INTEGER:
 	case JSON_REAL:

@@ -13,8 +13,7 @@ static void print_troubled(FILE *out, json_t *writers)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(writers, index, row)
-	{
+	json_array_foreach(writers, index, row) {
 		if (row_true(row, "Expected") && !row_true(row, "Present"))
 			fprintf(out, "Writer '%s' is expected and not there%s%s\n", row_text(row, "Name"),
 				*row_text(row, "Unit") ? ": see systemctl status " : "", row_text(row, "Unit"));

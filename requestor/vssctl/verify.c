@@ -15,8 +15,7 @@ static void print_events(FILE *out, json_t *timeline, const char *writer, const 
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(timeline, index, row)
-	{
+	json_array_foreach(timeline, index, row) {
 		const char *who = row_text(row, "Writer");
 		if (!*who || (strcmp(who, writer) != 0 && strcmp(who, instance) != 0))
 			continue;
@@ -51,7 +50,7 @@ static void print_member(FILE *out, json_t *row)
 	fprintf(out, "   Type: %s on %s\n", row_text(row, "Type"), row_text(row, "Device"));
 	fprintf(out, "   Provider: %s%s%s\n", *provider ? provider : "none", *why ? ": " : "", why);
 	json_array_foreach(json_object_get(row, "Below"), index, below)
-	    fprintf(out, "   Below it: %s (%s)\n", row_text(below, "Path"), row_text(below, "Kind"));
+		fprintf(out, "   Below it: %s (%s)\n", row_text(below, "Path"), row_text(below, "Kind"));
 	fputc('\n', out);
 }
 
@@ -61,8 +60,9 @@ void print_verification(FILE *out, json_t *properties)
 	json_t *row;
 
 	json_array_foreach(json_object_get(properties, "Participants"), index, row)
-	    print_participant(out, row, json_object_get(properties, "Timeline"));
-	json_array_foreach(json_object_get(properties, "Members"), index, row) print_member(out, row);
+		print_participant(out, row, json_object_get(properties, "Timeline"));
+	json_array_foreach(json_object_get(properties, "Members"), index, row)
+		print_member(out, row);
 }
 
 static int rehearse(struct vssctl *ctl, struct vss_backup *backup)

@@ -112,7 +112,7 @@ int vssctl_usage(struct vssctl *ctl, const char *format, ...) __attribute__((for
 int vssctl_nothing(struct vssctl *ctl); /* "No items found that satisfy the query." */
 /* An id as people type it, without braces; EXIT_OK or the exit code of a failure that was told. */
 int vssctl_id(struct vssctl *ctl, const char *what, const char *text, char id[37]);
-/* After a set failed: which writers, and in which words. */
+/* After a set failed: which writers (that the failure's text does not name yet), and in which words. */
 void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup);
 void tell_warnings(struct vssctl *ctl, json_t *result);
 

@@ -129,7 +129,7 @@ static json_t *set_result(struct fake *f)
 
 	id_new(set);
 	json_array_foreach(json_object_get(f->session, "Paths"), index, path)
-	    json_array_append_new(shadows, shadow_row(set, json_string_value(path)));
+		json_array_append_new(shadows, shadow_row(set, json_string_value(path)));
 	return json_pack("{sb ss so ss ss ss ss s[s] s[s]}", "Success", 1, "Set", set, "Shadows", shadows,
 			 "Consistency", "filesystem", "ConsistencyReason", "no writer has data here", "Instant", "set",
 			 "InstantReason", "", "Warnings", "a warning", "NotIncluded", "/data/below");
