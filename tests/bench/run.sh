@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Measures vssd against named baselines, on a bus and a loop btrfs of its own; for docs/measurements.md.
+#   tests/bench/run.sh [--build DIR] [--rounds N] [--check] [create|durability|fanout|list|idle]...
+# DIR is a build directory with -Dbench=true (and --buildtype=release, for figures). With --check a missed target ends it
+# with 1; without, only what does not work does. Needs root; snapper for two of the baselines.
+set -euo pipefail
+
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=tests/system/lib.sh
+. "$source/tests/system/lib.sh"
+
+# Others' mounts shall not wake this vssd, nor these mounts theirs; /etc/snapper is covered in here alone.
+if [ "${VSSD_BENCH_PRIVATE:-}" != yes ]; then
+	VSSD_BENCH_PRIVATE=yes exec unshare --mount --propagation private "$0" "$@"
+fi
+
+build=$source/build
+rounds=30
+check=no
+missed=0
+names=()
+
+usage() {
+	sed -n '4,6s/^# *//p' "$0" >&2
+	exit 2
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--build) build=${2:?} && shift ;;
+	--rounds) rounds=${2:?} && shift ;;
+	--check) check=yes ;;
+	create | durability | fanout | list | idle) names+=("$1") ;;
+	*) usage ;;
+	esac
+	shift
+done
+[ ${#names[@]} -gt 0 ] || names=(create durability fanout list idle)
+
+vssctl() {
+	"$build/requestor/vssctl" "$@"
+}
+
+# judge COMMAND...: one that prints a verdict and ends with 0 (met) or 1 (missed).
+judge() {
+	local code=0
+
+	"$@" || code=$?
+	[ "$code" -le 1 ] || lab_die "$1 did not work"
+	missed=$((missed + code))
+}
+
+# judge_numbers TITLE VALUE LIMIT UNIT
+judge_numbers() {
+	local verdict=met
+
+	[ "$2" -le "$3" ] || { verdict=MISSED && missed=$((missed + 1)); }
+	printf '  %-62s %10d %s, target %d: %s\n' "$1" "$2" "$4" "$3" "$verdict"
+}
+
+# ---- the lab ----
+
+start_bus() {
+	cat >"$lab/bus.conf" <<-CONFIG
+		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+		 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+		<busconfig>
+		  <type>system</type>
+		  <listen>unix:path=$lab/bus</listen>
+		  <auth>EXTERNAL</auth>
+		  <policy context="default">
+		    <allow user="*"/>
+		    <allow own="*"/>
+		    <allow send_destination="*"/>
+		    <allow send_type="method_call"/>
+		    <allow receive_sender="*"/>
+		  </policy>
+		  <limit name="max_completed_connections">20000</limit>
+		  <limit name="max_incomplete_connections">4000</limit>
+		  <limit name="max_connections_per_user">20000</limit>
+		  <limit name="max_replies_per_connection">50000</limit>
+		  <limit name="max_match_rules_per_connection">50000</limit>
+		  <limit name="max_names_per_connection">50000</limit>
+		  <limit name="auth_timeout">60000</limit>
+		</busconfig>
+	CONFIG
+	export DBUS_SYSTEM_BUS_ADDRESS="unix:path=$lab/bus"
+	lab_spawn bus dbus-daemon --config-file="$lab/bus.conf" --nofork --nopidfile
+	lab_wait 10 test -S "$lab/bus" || lab_die "dbus-daemon does not start: $(cat "$lab/bus.log")"
+}
+
+start_vssd() {
+	# As /run is: what vssd keeps there must not wait for a disk.
+	mkdir "$lab/run"
+	mount -t tmpfs tmpfs "$lab/run"
+	lab_defer lab_unmount "$lab/run"
+	printf '[Coordinator]\nMachineId=%s\nIdleTimeoutSec=0\n[Copies]\nMaxCopiesPerVolume=2000\n' \
+		"$(tr -d - </proc/sys/kernel/random/uuid)" >"$lab/vssd.conf"
+	lab_start_vssd "$build"
+}
+
+# Only where it is measured: its subvolumes lie in the volume, and vssd names them to whoever makes a copy.
+start_snapper() {
+	[ -z "${lab_pid[snapperd]:-}" ] || return 0
+	command -v snapper >/dev/null && command -v snapperd >/dev/null || return 1
+	mkdir -p "$lab/snapper/configs"
+	touch "$lab/snapper.default"
+	mount --bind "$lab/snapper" /etc/snapper
+	lab_defer lab_unmount /etc/snapper
+	mount --bind "$lab/snapper.default" /etc/default/snapper
+	lab_defer umount /etc/default/snapper
+	snapper --no-dbus create-config "$volume"
+	lab_spawn snapperd snapperd --stdout
+	lab_wait 10 snapper list || lab_die "snapperd does not start: $(cat "$lab/snapperd.log")"
+}
+
+# ---- the benchmarks ----
+
+bench_create() {
+	judge "$build/tests/bench/compare" --rounds "$rounds" --target 2.0 --settle "$lab/btrfs" \
+		"create, an idle volume, whole processes" \
+		:: "vssctl create shadow" "$build/requestor/vssctl" create shadow --for "$volume" \
+		:: "btrfs subvolume snapshot -r ++ side file with fsyncs" \
+		btrfs -q subvolume snapshot -r "$volume" "$plain/cli-@" ++ "$build/tests/bench/plain-snapshot" "$plain/cli-@.json"
+	"$build/tests/bench/compare" --rounds "$rounds" --target 2.0 --settle "$lab/btrfs" \
+		"create, against the bare system calls (no target)" \
+		:: "vssctl create shadow" "$build/requestor/vssctl" create shadow --for "$volume" \
+		:: "one C program: snapshot ioctl, side file, fsyncs" \
+		"$build/tests/bench/plain-snapshot" "$volume" "$plain/ioctl-@" "$plain/ioctl-@.json" || [ $? -eq 1 ]
+	start_snapper || { lab_note "  (snapper is not here: its baseline is left out)" && return; }
+	judge "$build/tests/bench/compare" --rounds "$rounds" --target 1.0 --settle "$lab/btrfs" \
+		"create, an idle volume, daemons warm" \
+		:: "vssctl create shadow" "$build/requestor/vssctl" create shadow --for "$volume" \
+		:: "snapper create" snapper create
+}
+
+main() {
+	local name
+
+	[ -x "$build/tests/bench/compare" ] || lab_die "$build lacks the programs: meson configure -Dbench=true, and build"
+	lab_begin
+	ulimit -n "$(ulimit -Hn)"
+	lab_make_btrfs btrfs 4G >/dev/null 2>&1
+	volume=$lab/btrfs/volume plain=$lab/btrfs/plain
+	btrfs -q subvolume create "$volume"
+	mkdir "$plain"
+	dd if=/dev/urandom of="$volume/data" bs=1M count=50 status=none
+	sync --file-system "$lab/btrfs"
+	start_bus
+	start_vssd
+	for name in "${names[@]}"; do
+		"bench_$name"
+	done
+	[ "$missed" -eq 0 ] || printf '\n%d of the targets were missed\n' "$missed"
+	[ "$check" = no ] || [ "$missed" -eq 0 ]
+}
+
+volume="" plain=""
+main
