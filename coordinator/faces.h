@@ -9,7 +9,7 @@ extern const struct bus_interface coordinator_interface, session_interface, shad
 /* coordinator-bus.c: the root object */
 int coordinator_face_export(struct coordinator *coordinator, struct err *err);
 
-/* session-bus.c */
+/* session-open-bus.c, session-bus.c */
 void face_create_session(struct bus_call *call, void *object);
 void face_adopt(struct bus_call *call, void *object);
 void face_list_sessions(struct bus_call *call, void *object);
