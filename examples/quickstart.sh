@@ -79,10 +79,10 @@ both_writers_stable() {
 		grep -q "Ledger Example Writer" <<<"$listed" && grep -q "Event Log Example Writer" <<<"$listed"
 }
 
-# No copy is left, neither in vssd's eyes nor on the volumes.
+# No copy is left, neither in vssd's eyes nor on the filesystem, which then has the two volumes alone.
 nothing_is_left() {
-	[ "$(vssctl list shadows --json | tr -d ' \n' | grep -c '"Shadow":')" -eq 0 ] &&
-		[ "$(btrfs subvolume list "$lab/volume" | wc -l)" -eq "$1" ]
+	! { vssctl list shadows --json --for "$a" && vssctl list shadows --json --for "$b"; } | grep -q '"Shadow":' &&
+		[ "$(btrfs subvolume list "$lab/volume" | wc -l)" -eq 2 ]
 }
 
 # check_copy DIRECTORY [EXPECTED]: DIRECTORY holds the tree that a backup has copied.
@@ -108,7 +108,7 @@ step_backup() {
 	grep -v "Removing leading" "$lab/backup.err" || true
 	grep -q "BackupComplete: the backup succeeded" "$lab/ledger.log" || lab_die "ledger was not told of the success"
 	grep -q "^backup-complete" "$lab/events.log" || lab_die "the script writer was not told of the end"
-	nothing_is_left 2 || lab_die "the backup left copies behind"
+	nothing_is_left || lab_die "the backup left copies behind"
 	lab_note "The script writer was called for: $(cut -d' ' -f1 "$lab/events.log" | tr '\n' ' ')"
 	lab_note "Done; every copy is removed again."
 }
@@ -124,13 +124,20 @@ step_proof() {
 	check_copy "$lab/unpacked" "$frozen_at" || lab_die "step 4 failed: the copy is not what ledger promised"
 }
 
+# What snapshot tools do: copy, and note on disk what was copied.
+copy_by_hand() {
+	btrfs --quiet subvolume snapshot -r "$1" "$2"
+	date --iso-8601=ns >"$2.note"
+	sync "$2.note"
+}
+
 # Each volume is copied in one instant, and whole, logs and all. One after the other is still not enough.
 try_without_vssd() {
 	local to=$lab/control
 
 	mkdir "$to"
-	btrfs --quiet subvolume snapshot -r "$a" "$lab/volume/control-a"
-	btrfs --quiet subvolume snapshot -r "$b" "$lab/volume/control-b"
+	copy_by_hand "$a" "$lab/volume/control-a"
+	copy_by_hand "$b" "$lab/volume/control-b"
 	mkdir "$to/a" "$to/b"
 	cp "$lab/volume/control-a/"* "$to/a"
 	cp "$lab/volume/control-b/"* "$to/b"
@@ -175,7 +182,7 @@ step_control() {
 step_timeline() {
 	step "6. What took how long"
 	"$build/examples/timeline/timeline" "$a" "$b" || lab_die "step 6 failed"
-	nothing_is_left 2 || lab_die "copies are left behind"
+	nothing_is_left || lab_die "copies are left behind"
 }
 
 vssctl() {

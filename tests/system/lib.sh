@@ -151,13 +151,20 @@ lab_make_btrfs() {
 	mount -t btrfs "$device" "$lab/$name"
 }
 
+# A machine of its own, so that the copies of this vssd and of others on the same machine are foreign to each other: each
+# removes left-over copies of its own when it starts, wherever they are mounted.
+lab_configure_vssd() {
+	[ ! -e "$lab/vssd.conf" ] || return 0
+	printf '[Coordinator]\nMachineId=%s\n' "$(tr -d - </proc/sys/kernel/random/uuid)" >"$lab/vssd.conf"
+}
+
 # lab_start_vssd BUILD_DIRECTORY [ARGUMENT...]: and waits until it can be called.
 lab_start_vssd() {
 	local build=$1
 
 	shift
 	mkdir -p "$lab/run" "$lab/manifests"
-	[ -e "$lab/vssd.conf" ] || : >"$lab/vssd.conf"
+	lab_configure_vssd
 	lab_spawn vssd "$build/coordinator/vssd" --runtime-dir "$lab/run" --manifests "$lab/manifests" \
 		--config "$lab/vssd.conf" --worker "$build/coordinator/providers/vss-worker" "$@"
 	lab_wait 10 "$build/requestor/vssctl" status || lab_die "vssd does not start: $(cat "$lab/vssd.log")"

@@ -77,16 +77,18 @@ static void note_result(struct script_writer *writer, enum vss_event event, enum
 static void finish(struct script_writer *writer, enum vss_result result, const char *message)
 {
 	struct task *task = writer->task;
+	struct run *run = writer->run; /* owns the message */
 	bool answer = !writer->cancelled && !task->own;
 
 	writer->task = NULL;
-	writer->run = run_free(writer->run);
+	writer->run = NULL;
 	writer->cancelled = false;
 	note_result(writer, task->event, result);
 	if (result != VSS_RESULT_OK)
 		log_line(LOG_ERR, writer->config.name, "%s failed: %s", event_hook_name(task->event), message);
 	if (answer)
 		vss_writer_done(writer->vss, task->event, result, *message ? message : NULL);
+	run_free(run);
 	task_free(task);
 	carry_on(writer);
 }
