@@ -9,6 +9,7 @@
 build=""
 volume="" # the member of most sets: a subvolume of the filesystem at $lab/v
 scene_case="" scene_begun=0 scene_failures=0 scene_checks=0
+answer="" # of the last scene_step
 code=0 # exit code of the last `try`; its output is in $lab/out and $lab/err
 
 vssctl() {
@@ -93,6 +94,7 @@ scene_writer() {
 	local name=$1
 
 	shift
+	rm -f "$lab/$name.log" # an earlier one's READY
 	: >"$lab/$name.events"
 	lab_spawn "$name" "$build/writers/test-writer/vss-test-writer" --name "$name" --id "$(scene_uuid "$name")" \
 		--instance "$(scene_uuid "instance of $name")" --log "$lab/$name.events" "$@"
@@ -182,6 +184,92 @@ at_most() {
 try() {
 	code=0
 	vssctl "$@" >"$lab/out" 2>"$lab/err" </dev/null || code=$?
+}
+
+# ---- requestors and workers that are held in a phase ----
+
+# scene_background NAME ARGUMENT...: vssctl, in a process group of its own, and minding SIGINT, which shells without job
+# control have their background ignore. Its exit code comes from scene_ended.
+scene_background() {
+	local name=$1
+
+	shift
+	lab_spawn "$name" setsid env --default-signal=INT "$build/requestor/vssctl" "$@"
+}
+
+# scene_ended NAME [SECONDS]: waits for it; its exit code in $code, 124 if it does not end.
+scene_ended() {
+	local pid=${lab_pid[$1]} i
+
+	code=124
+	for ((i = 0; i < ${2:-10} * 20; i++)); do
+		kill -0 "$pid" 2>/dev/null || break
+		[[ "$(awk '{ print $3 }' "/proc/$pid/stat" 2>/dev/null)" != Z ]] || break
+		sleep 0.05
+	done
+	if [ "$i" -lt $((${2:-10} * 20)) ]; then
+		code=0
+		wait "$pid" || code=$?
+		unset "lab_pid[$1]"
+	fi
+	cp "$lab/$1.log" "$lab/err"
+}
+
+# scene_gate OP ACTION: what the worker will do at its next OP; vssd has to be started with scene_gated_vssd.
+scene_gate() {
+	rm -f "$lab/gate/$1.done"
+	printf '%s\n' "$2" >"$lab/gate/$1"
+}
+
+scene_at_gate() {
+	[ -e "$lab/gate/$1.done" ]
+}
+
+scene_gated_vssd() {
+	mkdir -p "$lab/gate"
+	export GATE_DIRECTORY=$lab/gate GATE_WORKER=$build/coordinator/providers/vss-worker
+	scene_vssd --worker "$build/tests/system/gate-worker" "$@"
+}
+
+# scene_steps NAME: a requestor that goes in single steps; scene_step NAME WORDS... has its answer in $answer.
+scene_steps() {
+	mkfifo "$lab/$1.in" "$lab/$1.out"
+	"$build/tests/system/step-requestor" <"$lab/$1.in" >"$lab/$1.out" 2>"$lab/$1.log" &
+	lab_pid[$1]=$!
+	eval "exec {scene_${1}_in}>\"$lab/$1.in\" {scene_${1}_out}<\"$lab/$1.out\""
+	rm "$lab/$1.in" "$lab/$1.out"
+}
+
+scene_step_begin() {
+	local in=scene_${1}_in
+
+	shift
+	printf '%s\n' "$*" >&"${!in}"
+}
+
+scene_step_end() {
+	local from=scene_${1}_out
+
+	answer=""
+	IFS= read -r -t "${2:-30}" answer <&"${!from}" || true
+}
+
+scene_step() {
+	scene_step_begin "$@"
+	scene_step_end "$1"
+}
+
+# scene_steps_end NAME [SIGNAL]
+scene_steps_end() {
+	eval "exec {scene_${1}_in}>&- {scene_${1}_out}<&-"
+	lab_stop "$1" "${2:-TERM}"
+}
+
+scene_ok() {
+	[[ $answer == '{"ok":true'* ]] || {
+		lab_note "    answer: $answer"
+		return 1
+	}
 }
 
 # ---- what is known of writers, sessions and copies ----

@@ -216,7 +216,7 @@ is_stopped() {
 	kill -s STOP "${lab_pid[Bad]}"
 	try backup --for "$volume" -- true
 	check "exit code" equal "$code" 75
-	check "list writers tells" writer_told PrepareBackup 7 "Timed out" 0x800423f2
+	check "list writers tells" writer_told Identify 6 "Timed out" 0x800423f2
 	check "no copy remains" scene_no_copies
 	kill -s CONT "${lab_pid[Bad]}"
 	sleep 0.3
