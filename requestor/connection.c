@@ -53,9 +53,7 @@ struct vss_connection *vss_disconnect(struct vss_connection *c)
 		return NULL;
 	if (c->ping)
 		bus_pending_cancel(c->ping);
-	if (c->bus)
-		bus_watch_free(c->owner_watch);
-	bus_free(c->bus);
+	bus_free(c->bus); /* and the watch with it: the bus forgets our match rules by itself */
 	if (c->cancel_fd >= 0)
 		close(c->cancel_fd);
 	free(c);

@@ -5,7 +5,12 @@
 #include <stdatomic.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "requestor/vssctl/vssctl.h"
+
+/* timeout(1) and shells send the same one twice in a row. Only one that comes later is meant to end the cleaning up,
+ * which vssd then finishes by itself. */
+#define AGAIN_USEC USEC_PER_SEC
 
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
@@ -13,20 +18,23 @@ static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 static struct {
 	struct vss_connection *_Atomic connection;
 	atomic_int child, last;
-	struct sigaction pipe; /* what the caller had, for COMMAND */
+	atomic_uint_least64_t when; /* the last one came */
+	struct sigaction pipe;	    /* what the caller had, for COMMAND */
 } state;
 
 static void handle(int number, siginfo_t *info, void *context)
 {
 	struct vss_connection *connection = state.connection;
 	int child = state.child;
+	uint64_t now = clock_now(), before = state.when;
 
 	state.last = number;
+	state.when = now;
 	if (child > 0) {
 		/* What the terminal sends, it sends to the whole foreground group: the child has it already. */
 		if (info->si_code != SI_KERNEL)
 			kill(child, number);
-	} else if (connection) {
+	} else if (connection && (before == 0 || now - before > AGAIN_USEC)) {
 		vss_cancel(connection);
 	}
 }
