@@ -173,6 +173,7 @@ int bus_value_read(DBusMessage *message, json_t **ret_args, int fds[BUS_VALUE_FD
 struct appender {
 	const int *fds;
 	size_t n_fds;
+	unsigned depth;
 	struct err *err;
 };
 
@@ -241,6 +242,8 @@ static int append_entry(struct appender *a, DBusMessageIter *array, DBusSignatur
 	if (dbus_signature_iter_get_current_type(&sig) != DBUS_TYPE_STRING)
 		return mismatch(a, "a dictionary with string keys");
 	dbus_signature_iter_next(&sig);
+	if (!dbus_validate_utf8(key, NULL))
+		return mismatch(a, "a key in UTF-8");
 	if (!dbus_message_iter_open_container(array, DBUS_TYPE_DICT_ENTRY, NULL, &entry))
 		return err_set(a->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message");
 	dbus_message_iter_append_basic(&entry, DBUS_TYPE_STRING, &key);
@@ -297,6 +300,26 @@ static int append_array(struct appender *a, DBusMessageIter *it, DBusSignatureIt
 	return 0;
 }
 
+static bool is_in_range(int type, json_int_t n)
+{
+	switch (type) {
+	case DBUS_TYPE_BYTE:
+		return n >= 0 && n <= UINT8_MAX;
+	case DBUS_TYPE_INT16:
+		return n >= INT16_MIN && n <= INT16_MAX;
+	case DBUS_TYPE_UINT16:
+		return n >= 0 && n <= UINT16_MAX;
+	case DBUS_TYPE_INT32:
+		return n >= INT32_MIN && n <= INT32_MAX;
+	case DBUS_TYPE_UINT32:
+		return n >= 0 && n <= UINT32_MAX;
+	case DBUS_TYPE_UINT64:
+		return n >= 0;
+	default:
+		return true;
+	}
+}
+
 static int append_integer(struct appender *a, DBusMessageIter *it, int type, json_t *value)
 {
 	json_int_t n = json_integer_value(value);
@@ -304,6 +327,8 @@ static int append_integer(struct appender *a, DBusMessageIter *it, int type, jso
 
 	if (!json_is_integer(value))
 		return mismatch(a, "an integer");
+	if (!is_in_range(type, n))
+		return mismatch(a, "an integer that fits the type");
 	switch (type) {
 	case DBUS_TYPE_BYTE:
 		v.byt = (unsigned char)n;
@@ -340,6 +365,8 @@ static int append_text(struct appender *a, DBusMessageIter *it, int type, json_t
 		return mismatch(a, "a string without NUL, in UTF-8");
 	if (type == DBUS_TYPE_OBJECT_PATH && !dbus_validate_path(text, NULL))
 		return mismatch(a, "an object path");
+	if (type == DBUS_TYPE_SIGNATURE && !dbus_signature_validate(text, NULL))
+		return mismatch(a, "a signature");
 	if (!dbus_message_iter_append_basic(it, type, &text))
 		return err_set(a->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message");
 	return 0;
@@ -379,7 +406,7 @@ static int append_struct(struct appender *a, DBusMessageIter *it, DBusSignatureI
 	return 0;
 }
 
-static int append_value(struct appender *a, DBusMessageIter *it, DBusSignatureIter *sig, json_t *value)
+static int append_one(struct appender *a, DBusMessageIter *it, DBusSignatureIter *sig, json_t *value)
 {
 	int type = dbus_signature_iter_get_current_type(sig);
 	dbus_bool_t boolean = json_is_true(value);
@@ -411,6 +438,20 @@ static int append_value(struct appender *a, DBusMessageIter *it, DBusSignatureIt
 	default:
 		return append_integer(a, it, type, value);
 	}
+}
+
+/* Bounded as what is read is: libdbus would not send much deeper ones, nor our peers take them. */
+static int append_value(struct appender *a, DBusMessageIter *it, DBusSignatureIter *sig, json_t *value)
+{
+	int r;
+
+	if (a->depth == BUS_VALUE_DEPTH_MAX)
+		return err_set(a->err, VSS_E_LIMITS_EXCEEDED, "A value is nested deeper than %d levels",
+			       BUS_VALUE_DEPTH_MAX);
+	a->depth++;
+	r = append_one(a, it, sig, value);
+	a->depth--;
+	return r;
 }
 
 int bus_value_append(DBusMessage *message, const char *signature, json_t *args, const int *fds, size_t n_fds,

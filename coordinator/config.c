@@ -96,8 +96,8 @@ int config_parse_usec(const char *text, uint64_t *ret_usec)
 
 	if (!unit)
 		return -1;
-	while (*unit == ' ')
-		unit++;
+	if (*unit == ' ' && unit[strspn(unit, " ")])
+		unit += strspn(unit, " ");
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (strcmp(unit, units[i].name) != 0)
 			continue;

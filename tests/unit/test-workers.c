@@ -288,7 +288,7 @@ static void too_large_a_request_fails(void **state)
 
 static void ends_of_workers_are_told(void **state)
 {
-	expect_failure(*state, "die", VSS_E_UNEXPECTED_PROVIDER_ERROR, "signal 11");
+	expect_failure(*state, "die", VSS_E_UNEXPECTED_PROVIDER_ERROR, "signal 10");
 	expect_failure(*state, "exit", VSS_E_UNEXPECTED_PROVIDER_ERROR, "exit status 3");
 	expect_failure(*state, "half", VSS_E_UNEXPECTED_PROVIDER_ERROR, "exit status 0");
 	expect_failure(*state, "close", VSS_E_UNEXPECTED_PROVIDER_ERROR, "signal 9");
