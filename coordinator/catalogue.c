@@ -8,6 +8,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/id.h"
+#include "common/names.h"
 
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
 #define ROLE "btrfs"                   /* of the one provider there is */
@@ -145,7 +146,7 @@ static json_t *row_from_record(const struct catalogue *catalogue, const char *co
 
 	json_object_update_new(
 		row, json_pack("{ss ss ss sb ss ss ss ss ss ss ss so}", "Provider", "btrfs", "ProviderId",
-			       text_of(volume, "ProviderId"), "Context", text_of(record, "Context"), "Persistent",
+			       VSS_PROVIDER_BTRFS_ID, "Context", text_of(record, "Context"), "Persistent",
 			       persistent, "Session", persistent ? "" : text_of(record, "Session"), "Consistency",
 			       text_of(record, "Consistency"), "ConsistencyReason",
 			       text_of(record, "ConsistencyReason"), "Instant", text_of(record, "Instant"),

@@ -147,7 +147,10 @@ void shadow_faces_free(struct coordinator *coordinator)
 
 /* ---- choosing copies by the options Shadow, Set, For ---- */
 
-static const struct option_rule filter_rules[] = { { "Shadow", JSON_STRING }, { "Set", JSON_STRING },
+static const struct option_rule list_rules[] = { { "Shadow", JSON_STRING }, { "Set", JSON_STRING },
+						 { "For", JSON_STRING },    { "Usage", JSON_TRUE },
+						 { NULL, JSON_NULL } };
+static const struct option_rule delete_rules[] = { { "Shadow", JSON_STRING }, { "Set", JSON_STRING },
 						   { "For", JSON_STRING },    { "Oldest", JSON_TRUE },
 						   { "All", JSON_TRUE },      { NULL, JSON_NULL } };
 
@@ -224,9 +227,72 @@ static void choose(struct coordinator *c, struct bus_call *call, void (*go)(stru
 
 /* ---- listing ---- */
 
+/* Asks the provider of each copy what it takes, where the list shall say so. */
+struct measuring {
+	struct bus_call *call;
+	json_t *rows;
+	size_t open;
+};
+
+struct measured_copy {
+	struct measuring *measuring;
+	json_t *row;
+};
+
+static void measuring_step(struct measuring *m)
+{
+	if (--m->open > 0)
+		return;
+	bus_call_reply(m->call, json_pack("[o]", m->rows));
+	free(m);
+}
+
+static void measured(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct measured_copy *copy = data;
+
+	if (!err->code) {
+		json_object_set(copy->row, "ExclusiveBytes", json_object_get(answer, "Exclusive"));
+		json_object_set(copy->row, "ReferencedBytes", json_object_get(answer, "Referenced"));
+	}
+	measuring_step(copy->measuring);
+	free(copy);
+}
+
+static void measure(struct coordinator *c, struct bus_call *call, json_t *rows)
+{
+	struct measuring *m = malloc(sizeof *m);
+	json_t *row;
+	size_t i;
+
+	if (!m) {
+		call_fail(call, VSS_E_OUT_OF_MEMORY, "Out of memory for the list of copies");
+		return;
+	}
+	*m = (struct measuring){ call, json_array(), 1 };
+	json_array_foreach(rows, i, row) {
+		struct measured_copy *copy = malloc(sizeof *copy);
+		json_t *own = json_copy(row);
+		json_array_append_new(m->rows, own);
+		if (!copy)
+			continue;
+		*copy = (struct measured_copy){ m, own };
+		m->open++;
+		if (catalogue_run(c->catalogue, json_string_value(json_object_get(row, "Shadow")), "usage", NULL, measured,
+				  copy, NULL))
+			continue;
+		m->open--;
+		free(copy);
+	}
+	measuring_step(m);
+}
+
 static void reply_rows(struct choice *choice, json_t *rows)
 {
-	bus_call_reply(choice->call, json_pack("[O]", rows));
+	if (json_is_true(json_object_get(call_options(choice->call), "Usage")))
+		measure(choice->coordinator, choice->call, rows);
+	else
+		bus_call_reply(choice->call, json_pack("[O]", rows));
 	choice_free(choice);
 }
 
@@ -242,7 +308,7 @@ void face_list_shadows(struct bus_call *call, void *object)
 {
 	struct coordinator *c = object;
 
-	if (options_accept(call, filter_rules))
+	if (options_accept(call, list_rules))
 		authority_check(c->authority, call, VSS_ACTION_LIST, NULL, list_shadows, c);
 }
 
@@ -342,7 +408,7 @@ void face_delete_shadows(struct bus_call *call, void *object)
 	struct coordinator *c = object;
 	json_t *options = call_options(call);
 
-	if (!options_accept(call, filter_rules))
+	if (!options_accept(call, delete_rules))
 		return;
 	if (!json_object_get(options, "Shadow") && !json_object_get(options, "Set") && !json_object_get(options, "For") &&
 	    !json_is_true(json_object_get(options, "All"))) {

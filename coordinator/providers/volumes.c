@@ -100,6 +100,7 @@ static bool count_namespace(pid_t pid, const char *mountinfo, void *data)
 	return true;
 }
 
+/* Looks at every process of the machine: too dear for a volume that is only to be copied. */
 static unsigned count_namespaces(dev_t device)
 {
 	struct namespace_count count = { .n = 0 };
@@ -128,20 +129,12 @@ static json_t *answer_for(const struct volume *volume, const struct place *place
 	return json_incref(answer);
 }
 
-static int add_extras(struct volumes *volumes, const struct place *place, json_t *answer, struct err *err)
+static int add_below(struct volumes *volumes, const struct place *place, json_t *answer, struct err *err)
 {
 	const struct volume *volume = volume_of(volumes, place, err);
-	dev_t device = place->mount->device;
 	json_t *below = volume ? find_below(volumes, volume, err) : NULL;
-	unsigned n;
 
-	if (!below)
-		return -1;
-	json_object_set_new(answer, "Below", below);
-	n = count_namespaces(device);
-	if (n > 0)
-		json_object_set_new(answer, "Namespaces", json_integer(n));
-	return 0;
+	return below ? json_object_set_new(answer, "Below", below) : -1;
 }
 
 struct resolution {
@@ -203,7 +196,7 @@ static json_t *resolve_one(const struct resolution *resolution, struct volumes *
 				    is_described(volumes, volume) && resolution->brief);
 		if (!answer)
 			err_set(err, VSS_E_INVALID_ARGUMENT, "The path is not UTF-8: vssd cannot name it");
-		else if (resolution->below && add_extras(volumes, &place, answer, err) < 0)
+		else if (resolution->below && add_below(volumes, &place, answer, err) < 0)
 			json_object_clear(answer);
 	}
 	place_done(&place);

@@ -25,8 +25,8 @@
  *   "Layers":    [{"Device": "loop0", "Number": "7:0", "Kind": "loop|partition|dm|disk|nbd", "Backing": s or absent}]
  *   "Below":     [{"Path": s, "Kind": "subvolume|mount", "Type": s, "Id": s or absent}]   what lies below the volume's
  *                root and is not part of it: nested subvolumes (at any depth) and mounts; only with "Below": true
- *   "Namespaces": n of other mount namespaces in which the filesystem is mounted; only in `list` and with
- *                "Below": true; absent when 0
+ *   "Namespaces": n of other mount namespaces in which the filesystem is mounted; only in `list`; absent
+ *                when 0
  * }
  */
 #pragma once

@@ -63,6 +63,11 @@ static void print_shadow(FILE *out, json_t *row, bool verbose)
 	fprintf(out, "         Filesystem: %s\n", row_text(row, "Filesystem"));
 	fprintf(out, "         Provider Id: {%s}\n", row_text(row, "ProviderId"));
 	fprintf(out, "         Originating Machine Id: %s\n", row_text(row, "Host"));
+	if (json_object_get(row, "ReferencedBytes"))
+		fprintf(out, "         Used space: %" PRId64 " bytes alone, %" PRId64 " bytes in all\n",
+			row_number(row, "ExclusiveBytes"), row_number(row, "ReferencedBytes"));
+	else
+		fprintf(out, "         Used space: not accounted (on btrfs: only where quotas are on)\n");
 	if (*row_text(row, "Session"))
 		fprintf(out, "         In use by session: %s\n", row_text(row, "Session"));
 }
@@ -134,13 +139,16 @@ int run_list_shadows(struct vssctl *ctl)
 {
 	autojson json_t *rows = NULL, *options = json_object(), *printable = NULL;
 	int r = filter(ctl, options), found;
+	bool filtered = json_object_size(options) > 0;
 
 	if (r != EXIT_OK)
 		return r;
+	if (ctl->options.verbose)
+		json_object_set_new(options, "Usage", json_true());
 	if (vss_query(ctl->connection, "ListShadows", options, 0, &rows, &ctl->failure) < 0)
 		return vssctl_fail(ctl);
 	/* Nothing at all is an answer; nothing of what was asked for is a failure. */
-	found = json_array_size(rows) || !json_object_size(options) ? EXIT_OK : EXIT_NOT_FOUND;
+	found = json_array_size(rows) || !filtered ? EXIT_OK : EXIT_NOT_FOUND;
 	if (ctl->options.json) {
 		r = print_json(ctl->out, "list shadows", "shadows", rows);
 		return r < 0 ? r : found;
