@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/id.h"
 #include "common/names.h"
+#include "common/text.h"
 
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
 #define ROLE "btrfs"                   /* of the one provider there is */
@@ -137,11 +138,15 @@ static json_t *row_from_record(const struct catalogue *catalogue, const char *co
 	json_t *volume = json_object_get(record, "Volume");
 	bool persistent = json_is_true(json_object_get(record, "Persistent"));
 	bool ours = strcmp(text_of(record, "Host"), catalogue->machine_id) == 0;
+	char device[512];
+
+	/* As findmnt(8) writes a subvolume of a device. */
+	text_format(device, sizeof device, "%s[/" VSS_STORE_DIR "/%s/" VSS_STORE_COPY "]", text_of(volume, "Device"), copy);
 	json_t *row = json_pack("{ss ss sI sI ss ss ss ss ss ss}", "Shadow", copy, "Set", text_of(record, "Set"), "SetCount",
 				json_integer_value(json_object_get(record, "SetCount")), "Created",
 				json_integer_value(json_object_get(record, "Created")), "Volume",
 				text_of(volume, "Path"), "VolumeId", text_of(volume, "Id"), "Filesystem", filesystem,
-				"Device", text_of(volume, "Device"), "Host", text_of(record, "Host"), "HostName",
+				"Device", device, "Host", text_of(record, "Host"), "HostName",
 				text_of(record, "HostName"));
 
 	json_object_update_new(

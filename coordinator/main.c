@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-id128.h>
 
@@ -275,6 +276,18 @@ static void identify_machine(struct coordinator *c)
 		strcpy(c->host_name, "localhost");
 }
 
+/* Where backup tools mount copies in their private namespaces: one place that is always there, so that what they back up
+ * has the same paths each night. */
+static void make_mount_root(const char *runtime_dir)
+{
+	autofree char *path = NULL;
+
+	if (asprintf(&path, "%s/root", runtime_dir) < 0)
+		path = NULL;
+	else if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		log_warning("%s cannot be made: %s", path, strerror(errno));
+}
+
 static int make_parts(struct daemon *d, struct err *err)
 {
 	struct coordinator *c = &d->c;
@@ -287,6 +300,7 @@ static int make_parts(struct daemon *d, struct err *err)
 	    bus_open(&c->bus, NULL, err) < 0 || workers_new(&c->workers, c->event, a->worker, err) < 0 ||
 	    coordinator_face_export(c, err) < 0)
 		return -1;
+	make_mount_root(a->runtime_dir);
 	c->bus_source = bus_source_new(c->event, c->bus, on_bus_lost, d);
 	c->fanout = fanout_new(c->event);
 	c->locks = locks_new();
