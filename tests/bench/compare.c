@@ -2,7 +2,7 @@
 /* Whole processes against whole processes, in interleaved pairs:
  *   compare [--rounds N] [--target RATIO] [--slack USEC] [--settle DIR] TITLE :: NAME COMMAND... :: NAME COMMAND...
  * The first is the product, the second its baseline. In a command, `++` separates processes that run one after the
- * other, and `@` in an argument stands for the round's number. Nothing is printed by them; one that fails ends it.
+ * other, what comes before `+-` is not counted, and `@` in an argument stands for the round's number. Nothing is printed by them; one that fails ends it.
  * Ends with 0 when the target is met, 1 when it is missed, 2 when something did not work. */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@
 struct side {
 	struct samples samples;
 	char **words; /* processes, each ending with NULL; as a whole ending with two */
+	size_t uncounted; /* processes that only set the scene */
 };
 
 static const char *settle_path;
@@ -77,13 +78,14 @@ static uint64_t run(char **words, unsigned round)
 static int measure(struct side *side, unsigned round, bool count)
 {
 	uint64_t total = 0;
+	size_t n = 0;
 
 	settle();
 	for (char **words = side->words; *words; words++) {
 		uint64_t usec = run(words, round);
 		if (usec == 0)
 			return -1;
-		total += usec;
+		total += n++ < side->uncounted ? 0 : usec;
 		while (*words)
 			words++;
 	}
@@ -92,7 +94,7 @@ static int measure(struct side *side, unsigned round, bool count)
 	return 0;
 }
 
-/* Cuts the arguments at `::`, and a side's at `++`. argv's own end is the second NULL of the last side. */
+/* Cuts the arguments at `::`, and a side's at `++` and `+-`. argv's own end is the second NULL of the last side. */
 static int parse_sides(struct side sides[2], char **words)
 {
 	size_t n = 0;
@@ -103,9 +105,14 @@ static int parse_sides(struct side sides[2], char **words)
 		*words++ = NULL;
 		sides[n].samples.name = *words++;
 		sides[n].words = words;
-		for (; *words && strcmp(*words, "::") != 0; words++)
-			if (strcmp(*words, "++") == 0)
-				*words = NULL;
+		for (size_t ended = 0; *words && strcmp(*words, "::") != 0; words++) {
+			if (strcmp(*words, "++") != 0 && strcmp(*words, "+-") != 0)
+				continue;
+			ended++;
+			if (strcmp(*words, "+-") == 0)
+				sides[n].uncounted = ended;
+			*words = NULL;
+		}
 	}
 	return n == 2 && !*words ? 0 : -1;
 }

@@ -135,6 +135,121 @@ bench_create() {
 		:: "snapper create" snapper create
 }
 
+first_responder=""
+
+start_responders() {
+	first_responder=""
+	lab_spawn responders "$build/tests/bench/responders" "$1"
+	lab_wait 60 grep -q '^[0-9]' "$lab/responders.log" || lab_die "the writers do not start: $(cat "$lab/responders.log")"
+	first_responder=$(cat "$lab/responders.log")
+}
+
+no_writers() {
+	[ "$(vssctl list writers --json | grep -c '"InstanceId"')" -eq 0 ]
+}
+
+stop_responders() {
+	lab_stop responders KILL
+	lab_wait 30 no_writers || lab_die "vssd still knows the writers that went"
+}
+
+bench_fanout() {
+	local n
+
+	for n in 1 10 100 1000; do
+		start_responders "$n"
+		judge "$build/tests/bench/fanout" "$rounds" "$volume"
+		[ "$n" -lt 1000 ] || judge "$build/tests/bench/fanout" "$rounds" "$volume" "$first_responder"
+		stop_responders
+	done
+}
+
+bench_list() {
+	local i kill
+
+	kill=$(type -P kill)
+	start_responders 1000
+	judge "$build/tests/bench/compare" --rounds "$rounds" --target 1.5 "list writers, 1000 of them" \
+		:: "one hangs" "$kill" -STOP "$first_responder" +- "$build/requestor/vssctl" list writers \
+		:: "none hangs" "$kill" -CONT "$first_responder" +- "$build/requestor/vssctl" list writers
+	stop_responders
+	start_snapper || { lab_note "  (snapper is not here: list shadows is left out)" && return; }
+	for ((i = $(vssctl list shadows --for "$volume" --json | grep -c '"Shadow":'); i < 500; i++)); do
+		vssctl create shadow --for "$volume" >/dev/null 2>&1
+	done
+	for ((i = $(snapper list --columns number | grep -c '[1-9]'); i < 500; i++)); do
+		snapper create
+	done
+	judge "$build/tests/bench/compare" --rounds "$rounds" --target 1.0 "list, 500 copies" \
+		:: "vssctl list shadows" "$build/requestor/vssctl" list shadows --for "$volume" \
+		:: "snapper list" snapper list
+}
+
+# Power cut: all that the device has been given is there, nothing else. What is written without a sync shows that it is one.
+bench_durability() {
+	local i id kept=0 lost=0 tries=5
+
+	printf '\ndurability, a power cut right after the command has returned\n'
+	for ((i = 0; i < tries; i++)); do
+		lab_make_btrfs "power$i" 512M >/dev/null 2>&1
+		btrfs -q subvolume create "$lab/power$i/volume"
+		echo before >"$lab/power$i/volume/file"
+		sync --file-system "$lab/power$i"
+		id=$(vssctl create shadow --for "$lab/power$i/volume" | sed -n 's/.*Shadow Copy ID: {\(.*\)}/\1/p')
+		cp --sparse=always "$lab/power$i.img" "$lab/cut.img"
+		echo after >"$lab/power$i/volume/unsynced"
+		cp --sparse=always "$lab/power$i.img" "$lab/cut-later.img"
+		umount "$lab/power$i" # the same filesystem twice would be one to the kernel
+		btrfs -q device scan --forget
+		survived "$lab/cut.img" ".vss/$id/record.json" ".vss/$id/copy/file" && kept=$((kept + 1))
+		survived "$lab/cut-later.img" volume/unsynced || lost=$((lost + 1))
+	done
+	printf '  %-62s %10d of %d\n' "copies that were there afterwards, and whole" "$kept" "$tries"
+	printf '  %-62s %10d of %d\n' "files lost that nobody had synced (the control)" "$lost" "$tries"
+	[ "$kept" -eq "$tries" ] && [ "$lost" -eq "$tries" ] || missed=$((missed + 1))
+}
+
+# survived IMAGE FILE...: mounts it as after a restart.
+survived() {
+	local image=$1 device file code=0
+
+	shift
+	device=$(losetup --find --show "$image")
+	mkdir -p "$lab/after"
+	mount -t btrfs "$device" "$lab/after"
+	for file in "$@"; do
+		[ -s "$lab/after/$file" ] || code=1
+	done
+	umount "$lab/after"
+	losetup --detach "$device"
+	btrfs -q device scan --forget
+	return "$code"
+}
+
+switches() {
+	awk '/ctxt_switches/ { n += $2 } END { print n }' "/proc/${lab_pid[vssd]}"/task/*/status
+}
+
+bench_idle() {
+	local i before after pid=${lab_pid[vssd]}
+
+	for ((i = 0; i < rounds; i++)); do
+		vssctl create shadow --for "$volume" >/dev/null 2>&1
+		vssctl list shadows >/dev/null
+	done
+	start_responders 100
+	vssctl list writers --probe >/dev/null 2>&1
+	stop_responders
+	sleep 3
+	before=$(switches)
+	sleep 15
+	after=$(switches)
+	printf '\nidle, after %d copies, their lists and 100 writers\n' "$rounds"
+	judge_numbers "VmRSS" "$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")" 8192 KiB
+	printf '  %-62s %10d KiB\n' "Pss" "$(awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup")"
+	judge_numbers "wake-ups in 15 s, no watchdog asked for" $((after - before)) 0 times
+}
+
 main() {
 	local name
 
