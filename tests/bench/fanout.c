@@ -64,7 +64,7 @@ static uint64_t measure_vssd(struct bench *b)
 	    vss_backup_add(backup, b->volume, -1, NULL, &failure) < 0 ||
 	    vss_backup_snapshot(backup, NULL, &failure) < 0 ||
 	    vss_backup_properties(backup, &properties, &failure) < 0)
-		die("a set", failure.message);
+		die("a set", failure.text);
 	vss_backup_free(backup);
 	return phase_usec(properties, "FreezingFrontEnd");
 }
@@ -183,7 +183,7 @@ int main(int argc, char **argv)
 		return 2;
 	if (vss_connect(&b.vssd, NULL, &failure) < 0 ||
 	    vss_query(b.vssd, "ListWriters", NULL, 0, &b.writers, &failure) < 0)
-		die("vssd", failure.message);
+		die("vssd", failure.text);
 	b.bus = dbus_connection_open_private(getenv("DBUS_SYSTEM_BUS_ADDRESS"), &error);
 	if (!b.bus || !dbus_bus_register(b.bus, &error))
 		die("the bus", error.message);
