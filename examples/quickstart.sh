@@ -162,21 +162,28 @@ try_with_vssd() {
 	return "$code"
 }
 
-step_control() {
-	local i broken=0 broken_with=0
+# On a machine that is busy with something else ledger may stand still for both copies of a try: hence a second round.
+control_round() {
+	local i broken=0
 
-	step "5. Control: the same copies, without vssd and with it, under the same load"
 	for ((i = 0; i < control_tries; i++)); do
 		try_without_vssd || broken=$((broken + 1))
 	done
 	lab_note "without vssd $broken of $control_tries copies do not balance; the last one:"
 	sed -n 's/^WRONG: /    /p' "$lab/check.log"
+	[ "$broken" -ge "$control_breaks_needed" ]
+}
+
+step_control() {
+	local i broken=0
+
+	step "5. Control: the same copies, without vssd and with it, under the same load"
+	control_round || control_round || lab_die "step 5 failed: the control shows nothing, the load is too low"
 	for ((i = 0; i < vssd_tries; i++)); do
-		try_with_vssd || broken_with=$((broken_with + 1))
+		try_with_vssd || broken=$((broken + 1))
 	done
-	lab_note "with vssd    $broken_with of $vssd_tries"
-	[ "$broken" -ge "$control_breaks_needed" ] || lab_die "step 5 failed: the control shows nothing, the load is too low"
-	[ "$broken_with" -eq 0 ] || lab_die "step 5 failed: copies made with vssd are broken: $(cat "$lab/check.log")"
+	lab_note "with vssd    $broken of $vssd_tries"
+	[ "$broken" -eq 0 ] || lab_die "step 5 failed: copies made with vssd are broken: $(cat "$lab/check.log")"
 }
 
 step_timeline() {

@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a shadow copy asks of the ledger itself; no VSS in here. */
+/* Standing still, and going on; no VSS in here. */
 #include "ledger.h"
-
-int ledger_settle(struct ledger *ledger)
-{
-	/* Beside the running threads: most of the write-ahead log goes to the files now, so that the freeze has
-	 * little left to do. SQLite serializes this with the entries. */
-	if (book_checkpoint(&ledger->debit, false) < 0)
-		return -1;
-	return book_checkpoint(&ledger->credit, false);
-}
 
 int ledger_freeze(struct ledger *ledger, int64_t *ret_last)
 {

@@ -85,3 +85,12 @@ void ledger_close(struct ledger *ledger)
 	pthread_cond_destroy(&ledger->go_on);
 	pthread_mutex_destroy(&ledger->lock);
 }
+
+int ledger_settle(struct ledger *ledger)
+{
+	/* Beside the running threads: most of the write-ahead log goes to the files now, so that the freeze has
+	 * little left to do. SQLite serializes this with the entries. */
+	if (book_checkpoint(&ledger->debit, false) < 0)
+		return -1;
+	return book_checkpoint(&ledger->credit, false);
+}

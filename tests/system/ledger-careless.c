@@ -3,11 +3,6 @@
  * The proofs of the quickstart must notice. */
 #include "ledger.h"
 
-int ledger_settle(struct ledger *ledger)
-{
-	return 0;
-}
-
 int ledger_freeze(struct ledger *ledger, int64_t *ret_last)
 {
 	pthread_mutex_lock(&ledger->lock);
