@@ -296,6 +296,7 @@ struct bus_watch {
 
 	char *name; /* of a name watch */
 	bus_name_fn name_fn;
+	struct bus_pending *asked; /* whether the name is there at all */
 
 	char *path_namespace, *interface; /* of a signal watch */
 	struct bus_owner *sender; /* NULL: anybody may send */
@@ -360,6 +361,15 @@ static bool has_many_name_rules(const struct bus *bus)
 	return n >= NAME_RULES_MAX;
 }
 
+static void presence_answered(const struct bus_reply *reply, void *data)
+{
+	struct bus_watch *w = data;
+
+	w->asked = NULL;
+	if (!reply->error && json_is_false(json_array_get(reply->args, 0)))
+		w->name_fn(w->name, false, w->data);
+}
+
 /* A rule for each name, so that others' comings and goings do not wake the host; one for all names where many are watched. */
 struct bus_watch *bus_watch_name(struct bus *bus, const char *name, bus_name_fn fn, void *data)
 {
@@ -373,6 +383,10 @@ struct bus_watch *bus_watch_name(struct bus *bus, const char *name, bus_name_fn 
 	if (w) {
 		w->name = strdup(name);
 		w->name_fn = fn;
+		/* A connection that has ended before the rule was there never ends again: it has to be asked for. */
+		if (*name == ':')
+			bus_call(bus, DBUS_SERVICE_DBUS, DBUS_PATH_DBUS, DBUS_INTERFACE_DBUS, "NameHasOwner", "s",
+				 json_pack("[s]", name), NULL, 0, USEC_INFINITY, presence_answered, w, &w->asked, NULL);
 	}
 	return w;
 }
@@ -455,6 +469,8 @@ struct bus_watch *bus_watch_free(struct bus_watch *watch)
 {
 	if (!watch)
 		return NULL;
+	if (watch->asked)
+		bus_pending_cancel(watch->asked);
 	if (!rule_is_shared(watch))
 		driver_call(watch->bus, "RemoveMatch", "s", json_pack("[s]", watch->rule), NULL, NULL, NULL);
 	watch->dead = true;
@@ -646,6 +662,8 @@ static void name_changed(struct bus *bus, DBusMessage *message)
 	for (struct bus_watch *w = bus->watches; w; w = w->next) {
 		if (w->dead || !w->name || strcmp(w->name, name) != 0)
 			continue;
+		if (w->asked)
+			bus_pending_cancel(w->asked);
 		if (*old && *new) /* changed hands: the old owner is gone before the new one is there */
 			w->name_fn(name, false, w->data);
 		if (!w->dead)

@@ -78,7 +78,8 @@ typedef void (*bus_name_fn)(const char *name, bool owned, void *data);
 int bus_request_name(struct bus *bus, const char *name, bus_reply_fn fn, void *data, struct err *err);
 int bus_release_name(struct bus *bus, const char *name, bus_reply_fn fn, void *data, struct err *err);
 
-/* fn runs whenever name gains (owned) or loses its owner. One match rule per distinct name. */
+/* fn runs whenever name gains (owned) or loses its owner; for a connection's own name (":1.2") also if it is gone already.
+ * One match rule per distinct name. */
 struct bus_watch *bus_watch_name(struct bus *bus, const char *name, bus_name_fn fn, void *data);
 struct bus_watch *bus_watch_free(struct bus_watch *watch); /* accepts NULL, returns NULL */
 
