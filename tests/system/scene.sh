@@ -300,6 +300,10 @@ scene_is_in() {
 	[ "$(scene_state)" = "$1" ]
 }
 
+scene_now() {
+	awk '{ printf "%.0f\n", $1 * 1000000 }' /proc/uptime
+}
+
 # scene_when WRITER EVENT: when it last began, in monotonic microseconds; nothing if it did not.
 scene_when() {
 	awk -v e="$2" '$3 == e && $6 == "begin" { t = $1 } END { if (t) print t }' "$lab/$1.events"
