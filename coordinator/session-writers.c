@@ -342,10 +342,17 @@ void writers_identify(struct session *s)
 
 void writers_send(struct session *s, enum writer_event event)
 {
-	for (size_t i = 0; i < s->n_participants; i++)
-		if (participant_is_live(&s->participants[i]))
-			s->participants[i].told = true;
-	session_save(s);
+	bool news = false;
+
+	for (size_t i = 0; i < s->n_participants; i++) {
+		struct participant *p = &s->participants[i];
+		if (!participant_is_live(p) || p->told)
+			continue;
+		p->told = true;
+		news = true;
+	}
+	if (news)
+		session_save(s);
 	send_to(s, event, -1);
 	participants_done(s);
 }
@@ -430,7 +437,9 @@ static void participant_lost(struct participant *p)
 		s->outstanding -= !p->unawaited;
 		p->unawaited = false;
 	} else {
-		p->event = p->frozen ? WRITER_EVENT_THAW : p->event;
+		p->event = p->frozen			 ? WRITER_EVENT_THAW :
+			   event_can_fail_set(p->event) ? p->event :
+							  WRITER_EVENT_PREPARE_BACKUP; /* it has heard nothing yet */
 		p->call_began = clock_now();
 	}
 	p->frozen = false;
@@ -439,15 +448,21 @@ static void participant_lost(struct participant *p)
 	participants_done(s);
 }
 
-/* A writer that dies between two events, frozen perhaps, has no call under way that could tell. */
+static struct participant *find_participant(struct session *s, const struct writer *writer)
+{
+	for (size_t i = 0; i < s->n_participants; i++)
+		if (s->participants[i].writer == writer)
+			return &s->participants[i];
+	return NULL;
+}
+
+/* A writer that dies between two events, frozen perhaps, has no call under way that could tell. A session may end by it. */
 void sessions_writer_lost(struct session_context *context, struct writer *writer)
 {
-	for (struct session *s = context->sessions; s; s = s->next) {
-		for (size_t i = 0; i < s->n_participants; i++) {
-			struct participant *p = &s->participants[i];
-			bool concerned = session_state_holds_writers(s->state) && participant_is_live(p);
-			if (p->writer == writer && (p->call || concerned))
-				participant_lost(p);
-		}
+	for (struct session *s = context->sessions, *next; s; s = next) {
+		struct participant *p = find_participant(s, writer);
+		next = s->next;
+		if (p && (p->call || (session_state_holds_writers(s->state) && participant_is_live(p))))
+			participant_lost(p);
 	}
 }

@@ -185,6 +185,7 @@ void session_save(struct session *s)
 
 	if (!s->context->store)
 		return;
+	s->saved = true;
 	value = session_to_json(s);
 	if (state_store_put(s->context->store, s->id, value, &err) < 0)
 		log_warning("session %s: %s; a restart of vssd would end it", s->id, err.text);
@@ -597,6 +598,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	hold_senders(s, next);
 	s->state = next;
 	s->state_began = now;
+	s->saved = false;
 	arm_timer(s, state_deadline(s));
 	do_state_work(s);
 	/* The hold's budget begins with the first Freeze that the state's work has sent. */
@@ -615,13 +617,21 @@ static void handle(struct session *s, enum session_event event)
 		enter(s, next, event);
 }
 
+/* A set that is being created is undone as a whole after a restart: what that needs is saved when it begins (who has been
+ * told, which copies may be half made), and not again while writers are held, a thousand perhaps. */
+static bool needs_saving(const struct session *s)
+{
+	return !s->saved && !session_state_holds_writers(s->state) && s->state != SESSION_SEALING;
+}
+
 static void settle(struct session *s)
 {
 	struct session_context *context = s->context;
 
 	context->listener.state_changed(s, context->listener.data);
 	if (s->state != SESSION_CLOSED) {
-		session_save(s);
+		if (needs_saving(s))
+			session_save(s);
 		return;
 	}
 	if (s->removing > 0)
@@ -667,7 +677,7 @@ void session_resume(struct session *s, bool owner_lives)
 	if (session_state_is_creating(s->state) || s->state == SESSION_RETRYING) {
 		if (!s->error.code)
 			err_set(&s->error, VSS_E_COORDINATOR_RESTARTED,
-				"vssd was restarted while the set was being created (phase %s): no copy was made",
+				"vssd was restarted while the set was being created (phase %s or later): no copy was made",
 				session_state_name(s->state));
 		enter(s, SESSION_ABORTING_WRITERS, SESSION_EVENT_FAIL);
 	} else if (s->state == SESSION_COMPLETING || s->state == SESSION_CLOSING || s->state == SESSION_WAITING ||

@@ -152,6 +152,7 @@ struct session {
 	enum session_event queue[8];
 	size_t queued;
 	bool dispatching;
+	bool saved; /* as it is now */
 };
 
 /* Takes options' arrays. */
