@@ -165,6 +165,13 @@ equal() {
 	}
 }
 
+differ() {
+	[ "$1" != "$2" ] || {
+		lab_note "    found \"$1\""
+		return 1
+	}
+}
+
 contains() {
 	grep -q -e "$2" "$1" || {
 		lab_note "    \"$2\" is not in ${1##*/}:"
@@ -209,7 +216,7 @@ scene_ended() {
 	done
 	if [ "$i" -lt $((${2:-10} * 20)) ]; then
 		code=0
-		wait "$pid" || code=$?
+		wait "$pid" 2>/dev/null || code=$?
 		unset "lab_pid[$1]"
 	fi
 	cp "$lab/$1.log" "$lab/err"
