@@ -391,13 +391,22 @@ void copies_abort(struct session *s)
 		aborted(&err, NULL, NULL, 0, s);
 }
 
+/* vssd may end, and the session with it, before the copy is gone: the session is found by its id. */
+struct removal {
+	struct session_context *context;
+	char session[ID_SIZE];
+};
+
 static void removed(const struct err *err, void *data)
 {
-	struct session *s = data;
+	autofree struct removal *removal = data;
+	struct session *s = session_find(removal->context, removal->session);
 
-	s->removing--;
 	if (err->code)
-		log_warning("session %s: a volatile copy stays for now: %s", s->id, err->text);
+		log_warning("session %s: a copy stays for now: %s", removal->session, err->text);
+	if (!s)
+		return;
+	s->removing--;
 	if (s->state == SESSION_CLOSED) {
 		session_post(s, SESSION_EVENT_DONE); /* it waits for this only, to be freed */
 		return;
@@ -406,18 +415,27 @@ static void removed(const struct err *err, void *data)
 	participants_done(s);
 }
 
+static void remove_copy(struct session *s, const char *copy)
+{
+	struct removal *removal = malloc(sizeof *removal);
+
+	if (!removal)
+		return; /* the next reading of storage sweeps it */
+	removal->context = s->context;
+	memcpy(removal->session, s->id, ID_SIZE);
+	s->outstanding++;
+	s->removing++;
+	catalogue_remove(s->context->catalogue, copy, removed, removal);
+}
+
 /* At the session's end: its volatile copies, and on abort the persistent ones too. */
 void copies_remove(struct session *s)
 {
 	if (s->options.persistent && !s->discard)
 		return;
-	for (size_t i = 0; i < s->n_members && s->created_copies; i++) {
-		if (!catalogue_has(s->context->catalogue, s->members[i].copy))
-			continue;
-		s->outstanding++;
-		s->removing++;
-		catalogue_remove(s->context->catalogue, s->members[i].copy, removed, s);
-	}
+	for (size_t i = 0; i < s->n_members && s->created_copies; i++)
+		if (catalogue_has(s->context->catalogue, s->members[i].copy))
+			remove_copy(s, s->members[i].copy);
 }
 
 json_t *copies_rows(const struct session *s)
