@@ -176,14 +176,22 @@ static void keep_document(struct participant *p, json_t *answer)
 		text_format(p->message, sizeof p->message, "%s", json_string_value(message));
 }
 
-/* Only "frozen without a break since that Freeze" is a thaw; everything else means that the copy may hold a mixture. */
-static const char *thaw_flaw(const struct participant *p, json_t *answer)
+#define NO_SEQUENCE UINT64_MAX
+
+static uint64_t sequence_of(json_t *answer)
 {
 	json_t *sequence = json_object_get(answer, "Sequence");
 
+	return json_is_integer(sequence) && json_integer_value(sequence) >= 0 ? (uint64_t)json_integer_value(sequence) :
+										NO_SEQUENCE;
+}
+
+/* Only "frozen without a break since that Freeze" is a thaw; everything else means that the copy may hold a mixture. */
+static const char *thaw_flaw(const struct participant *p, json_t *answer)
+{
 	if (!json_is_true(json_object_get(answer, "Unbroken")))
 		return "The freeze was broken before the thaw";
-	if (!json_is_integer(sequence) || (uint64_t)json_integer_value(sequence) != p->sequence)
+	if (p->sequence == NO_SEQUENCE || sequence_of(answer) != p->sequence)
 		return "The thaw answers another freeze than the one of this set";
 	return NULL;
 }
@@ -201,7 +209,7 @@ static void event_succeeded(struct participant *p, json_t *answer)
 	keep_document(p, answer);
 	if (p->event == WRITER_EVENT_FREEZE) {
 		p->frozen = true;
-		p->sequence = (uint64_t)json_integer_value(json_object_get(answer, "Sequence"));
+		p->sequence = sequence_of(answer);
 	}
 	if (p->event == WRITER_EVENT_THAW) {
 		p->frozen = false;

@@ -577,6 +577,17 @@ static bool keeps_calls(enum session_state next)
 	return next == SESSION_THAWING_BACK_END || next == SESSION_THAWING_FRONT_END;
 }
 
+/* What the former state has left in the queue means nothing in the next one, unless it is the end of all. */
+static void forget_queued(struct session *s)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->queued; i++)
+		if (s->queue[i] == SESSION_EVENT_FAIL || s->queue[i] == SESSION_EVENT_CANCEL)
+			s->queue[kept++] = s->queue[i];
+	s->queued = kept;
+}
+
 /* The one function that changes the state. */
 static void enter(struct session *s, enum session_state next, enum session_event event)
 {
@@ -596,6 +607,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 		copies_cancel(s);
 	}
 	hold_senders(s, next);
+	forget_queued(s);
 	s->state = next;
 	s->state_began = now;
 	s->saved = false;
@@ -654,10 +666,18 @@ static void drain(struct session *s)
 	settle(s);
 }
 
+/* Each event is in the queue once at most, so that there is room for all. */
+static void queue_event(struct session *s, enum session_event event)
+{
+	for (size_t i = 0; i < s->queued; i++)
+		if (s->queue[i] == event)
+			return;
+	s->queue[s->queued++] = event;
+}
+
 void session_post(struct session *s, enum session_event event)
 {
-	if (s->queued < ARRAY_SIZE(s->queue))
-		s->queue[s->queued++] = event;
+	queue_event(s, event);
 	if (s->dispatching)
 		return;
 	s->dispatching = true;
@@ -685,6 +705,6 @@ void session_resume(struct session *s, bool owner_lives)
 		enter(s, s->state, SESSION_EVENT_FAIL); /* begins it anew */
 	}
 	if (s->closing)
-		s->queue[s->queued++] = SESSION_EVENT_CANCEL;
+		queue_event(s, SESSION_EVENT_CANCEL);
 	drain(s);
 }

@@ -149,7 +149,7 @@ struct session {
 	uint64_t lease_until;
 	sd_event_source *lease;
 
-	enum session_event queue[8];
+	enum session_event queue[SESSION_EVENT_COUNT];
 	size_t queued;
 	bool dispatching;
 	bool saved; /* as it is now */
