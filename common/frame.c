@@ -13,7 +13,8 @@
 
 int frame_init(struct frame *frame, json_t *value, const int *fds, size_t n_fds, struct err *err)
 {
-	size_t length = json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
+	autofree char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+	size_t length = text ? strlen(text) : 0;
 
 	*frame = (struct frame){ .outgoing = true };
 	if (length == 0 || length > FRAME_SIZE_MAX)
@@ -27,7 +28,7 @@ int frame_init(struct frame *frame, json_t *value, const int *fds, size_t n_fds,
 	if (!frame->buffer)
 		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message to a worker");
 	memcpy(frame->buffer, &(uint32_t){ (uint32_t)length }, HEADER_SIZE);
-	json_dumpb(value, frame->buffer + HEADER_SIZE, length, JSON_COMPACT | JSON_ENCODE_ANY);
+	memcpy(frame->buffer + HEADER_SIZE, text, length);
 	frame->size = HEADER_SIZE + length;
 	if (n_fds)
 		memcpy(frame->fds, fds, n_fds * sizeof *fds);
