@@ -208,6 +208,11 @@ static void decide(struct session *s, struct participant *p, const struct reach 
 	bool concerned = reach->members || w->all_volumes || named;
 
 	p->members = reach->members;
+	if (!w->present && !w->manifest) {
+		/* Listed for its last failure alone: nobody expects it, and what is gone holds no data open. */
+		set_why(p, "not running, and not expected");
+		return;
+	}
 	if (!w->present) {
 		set_why(p, reach->members ? "expected, but not running" :
 			   reach->known   ? "not running; its data lie elsewhere" :

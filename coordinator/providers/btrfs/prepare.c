@@ -51,6 +51,14 @@ static void preparation_done(struct preparation *p)
 	}
 }
 
+static int volume_changed(const char *path, struct err *err)
+{
+	return err_set(
+	    err, VSS_E_OBJECT_NOT_FOUND,
+	    "%s is not the volume any more that it was when it was added to the set: it was unmounted or replaced",
+	    path);
+}
+
 static int check_room(int top, const char *path, struct err *err)
 {
 	struct statvfs info;
@@ -72,7 +80,7 @@ static int open_target(struct target *target, const char *path, struct err *err)
 {
 	target->top = filesystem_open(target->uuid, err);
 	if (target->top < 0)
-		return -1;
+		return err && err->code == VSS_E_OBJECT_NOT_FOUND ? volume_changed(path, err) : -1;
 	if (filesystem_is_read_only(target->top))
 		return err_set(
 		    err, VSS_E_PROVIDER_VETO,
@@ -92,14 +100,6 @@ static struct target *get_target(struct preparation *p, const char *uuid, const 
 	struct target *target = &p->targets[p->n_targets++];
 	*target = (struct target){ .uuid = uuid, .top = -1, .store = -1 };
 	return open_target(target, path, err) < 0 ? NULL : target;
-}
-
-static int volume_changed(const struct member *member, struct err *err)
-{
-	return err_set(
-	    err, VSS_E_OBJECT_NOT_FOUND,
-	    "%s is not the volume any more that it was when it was added to the set: it was unmounted or replaced",
-	    member->path);
 }
 
 /* Looks before it opens: whatever has come to lie there must not be touched. */
@@ -132,13 +132,13 @@ static int open_source(struct member *member, struct err *err)
 	autoclose int source = open_directory(member->path);
 
 	if (source < 0 || !is_volume(source, member))
-		return volume_changed(member, err);
+		return volume_changed(member->path, err);
 	if (!subvolume_is_root(source)) {
 		cleanup_close(&source);
 		source = open_beneath(member->target->top, subvolume && *subvolume ? subvolume : ".",
 				      O_RDONLY | O_DIRECTORY);
 		if (source < 0 || !subvolume_is_root(source) || !is_volume(source, member))
-			return volume_changed(member, err);
+			return volume_changed(member->path, err);
 	}
 	member->source = steal_fd(source);
 	return 0;
