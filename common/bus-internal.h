@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What bus.c (connection and loop), bus-call.c (calls, names, signals) and bus-object.c (exported objects) share. */
+/* What bus.c (connection and loop), bus-call.c (calls), bus-watch.c (names, signals, users of peers), bus-object.c
+ * (exported objects) and bus-introspect.c share. */
 #pragma once
 
 #include <dbus/dbus.h>
 
 #include "common/bus.h"
 
+#define BUS_INTERFACE_OBJECT_MANAGER "org.freedesktop.DBus.ObjectManager"
 #define BUS_TURN_MESSAGES 256 /* messages handled in one bus_dispatch, so that a flood cannot starve the host's loop */
 
 struct bus_fd_watch; /* libdbus' watches on one descriptor */
@@ -26,6 +28,7 @@ struct bus {
 	DBusPendingCall *hello; /* while unanswered */
 	int epoll_fd, timer_fd, kick_fd;
 	bool lost, dispatching;
+	bool closing; /* in bus_free: what ends there must not begin anew */
 	uint64_t timer_armed; /* deadline for which timer_fd is set */
 
 	struct bus_fd_watch *fd_watches;
@@ -53,6 +56,8 @@ void bus_arm(struct bus *bus, uint64_t deadline);
 void bus_calls_expire(struct bus *bus, uint64_t now);
 uint64_t bus_calls_next_deadline(const struct bus *bus);
 void bus_calls_fail(struct bus *bus, enum vss_error error, const char *why);
+
+/* bus-watch.c */
 void bus_signal_received(struct bus *bus, DBusMessage *message);
 void bus_watches_free(struct bus *bus);
 void bus_peer_forget(struct bus *bus, struct bus_peer *peer);
@@ -62,3 +67,8 @@ DBusHandlerResult bus_object_message(struct bus *bus, struct bus_object *object,
 void bus_objects_flush(struct bus *bus);
 void bus_objects_free(struct bus *bus);
 void bus_incoming_free(struct bus *bus);
+void bus_reply_values(struct bus *bus, DBusMessage *to, const char *signature, json_t *args); /* args is taken */
+bool bus_is_manager(const struct bus *bus, const char *path);
+
+/* bus-introspect.c */
+void bus_introspect(struct bus *bus, DBusMessage *message, const struct bus_interface *const *interfaces);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Exported objects: methods, properties and signals by tables, from which the introspection XML is made. */
+/* Exported objects: methods, properties and signals by tables. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,6 @@
 #include "common/bus-value.h"
 #include "common/cleanup.h"
 
-#define IFACE_OBJECT_MANAGER "org.freedesktop.DBus.ObjectManager"
 #define OBJECT_CHANGES_MAX 32
 
 struct bus_object {
@@ -205,11 +204,15 @@ static json_t *object_properties(const struct bus_object *o)
 	return all;
 }
 
-static void reply_value(struct bus *bus, DBusMessage *to, const char *signature, json_t *args)
+void bus_reply_values(struct bus *bus, DBusMessage *to, const char *signature, json_t *args)
 {
 	autojson json_t *owned = args;
 	struct err err = { 0 };
-	DBusMessage *reply = dbus_message_new_method_return(to);
+	DBusMessage *reply;
+
+	if (dbus_message_get_no_reply(to))
+		return;
+	reply = dbus_message_new_method_return(to);
 
 	if (reply && bus_value_append(reply, signature, owned, NULL, 0, &err) == 0)
 		bus_send(bus, reply);
@@ -231,7 +234,7 @@ static DBusHandlerResult handle_properties(struct bus *bus, struct bus_object *o
 	if (strcmp(member, "GetAll") == 0 &&
 	    dbus_message_get_args(message, NULL, DBUS_TYPE_STRING, &interface_name, DBUS_TYPE_INVALID)) {
 		interface = find_interface(o, interface_name);
-		reply_value(bus, message, "a{sv}",
+		bus_reply_values(bus, message, "a{sv}",
 			    json_pack("[o]", interface ? interface_properties(o, interface) : json_object()));
 		return DBUS_HANDLER_RESULT_HANDLED;
 	}
@@ -244,138 +247,19 @@ static DBusHandlerResult handle_properties(struct bus *bus, struct bus_object *o
 	for (const struct bus_property *p = interface ? interface->properties : NULL; p && p->name; p++) {
 		if (strcmp(p->name, name) != 0)
 			continue;
-		reply_value(bus, message, "v", json_pack("[o]", p->get(o->object)));
+		bus_reply_values(bus, message, "v", json_pack("[o]", p->get(o->object)));
 		return DBUS_HANDLER_RESULT_HANDLED;
 	}
 	send_error(bus, message, DBUS_ERROR_UNKNOWN_PROPERTY, "There is no such property");
 	return DBUS_HANDLER_RESULT_HANDLED;
 }
 
-/* ---- introspection ---- */
+/* ---- object manager ---- */
 
-static const char *next_word(const char **words, char *word, size_t size)
-{
-	size_t n = strcspn(*words, " ");
-
-	snprintf(word, size, "%.*s", (int)n, *words);
-	*words += n;
-	*words += strspn(*words, " ");
-	return word;
-}
-
-static void write_args(FILE *out, const char *signature, const char *names, const char *direction)
-{
-	DBusSignatureIter sig;
-	char word[64];
-
-	if (!signature || !*signature)
-		return;
-	names = names ? names : "";
-	dbus_signature_iter_init(&sig, signature);
-	do {
-		char *type = dbus_signature_iter_get_signature(&sig);
-		fprintf(out, "      <arg name=\"%s\" type=\"%s\"%s%s%s/>\n", next_word(&names, word, sizeof word), type,
-			direction ? " direction=\"" : "", direction ? direction : "", direction ? "\"" : "");
-		dbus_free(type);
-	} while (dbus_signature_iter_next(&sig));
-}
-
-static void write_interface(FILE *out, const struct bus_interface *interface)
-{
-	fprintf(out, "  <interface name=\"%s\">\n", interface->name);
-	for (const struct bus_method *m = interface->methods; m && m->name; m++) {
-		fprintf(out, "    <method name=\"%s\">\n", m->name);
-		write_args(out, m->in, m->in_names, "in");
-		write_args(out, m->out, m->out_names, "out");
-		fprintf(out, "    </method>\n");
-	}
-	for (const struct bus_signal *s = interface->signals; s && s->name; s++) {
-		fprintf(out, "    <signal name=\"%s\">\n", s->name);
-		write_args(out, s->signature, s->arg_names, NULL);
-		fprintf(out, "    </signal>\n");
-	}
-	for (const struct bus_property *p = interface->properties; p && p->name; p++) {
-		fprintf(out, "    <property name=\"%s\" type=\"%s\" access=\"read\"%s>\n", p->name, p->signature,
-			p->silent ? "" : "/");
-		if (p->silent)
-			fprintf(out, "      <annotation name=\"org.freedesktop.DBus.Property.EmitsChangedSignal\" "
-				     "value=\"false\"/>\n    </property>\n");
-	}
-	fprintf(out, "  </interface>\n");
-}
-
-char *bus_interface_xml(const struct bus_interface *interface)
-{
-	char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
-
-	if (!out)
-		return NULL;
-	write_interface(out, interface);
-	fclose(out);
-	return text;
-}
-
-static const char standard_interfaces[] =
-	"  <interface name=\"org.freedesktop.DBus.Introspectable\">\n"
-	"    <method name=\"Introspect\"><arg name=\"xml\" type=\"s\" direction=\"out\"/></method>\n"
-	"  </interface>\n"
-	"  <interface name=\"org.freedesktop.DBus.Properties\">\n"
-	"    <method name=\"Get\"><arg name=\"interface\" type=\"s\" direction=\"in\"/>"
-	"<arg name=\"property\" type=\"s\" direction=\"in\"/><arg name=\"value\" type=\"v\" direction=\"out\"/></method>\n"
-	"    <method name=\"GetAll\"><arg name=\"interface\" type=\"s\" direction=\"in\"/>"
-	"<arg name=\"properties\" type=\"a{sv}\" direction=\"out\"/></method>\n"
-	"    <signal name=\"PropertiesChanged\"><arg name=\"interface\" type=\"s\"/><arg name=\"changed\" type=\"a{sv}\"/>"
-	"<arg name=\"invalidated\" type=\"as\"/></signal>\n"
-	"  </interface>\n";
-
-static const char manager_interface[] =
-	"  <interface name=\"" IFACE_OBJECT_MANAGER "\">\n"
-	"    <method name=\"GetManagedObjects\"><arg name=\"objects\" type=\"a{oa{sa{sv}}}\" direction=\"out\"/></method>\n"
-	"    <signal name=\"InterfacesAdded\"><arg name=\"path\" type=\"o\"/>"
-	"<arg name=\"interfaces\" type=\"a{sa{sv}}\"/></signal>\n"
-	"    <signal name=\"InterfacesRemoved\"><arg name=\"path\" type=\"o\"/><arg name=\"interfaces\" type=\"as\"/></signal>\n"
-	"  </interface>\n";
-
-static void write_children(FILE *out, struct bus *bus, const char *path)
-{
-	char **children = NULL;
-
-	if (!dbus_connection_list_registered(bus->connection, path, &children))
-		return;
-	for (char **child = children; *child; child++)
-		fprintf(out, "  <node name=\"%s\"/>\n", *child);
-	dbus_free_string_array(children);
-}
-
-static bool is_manager(const struct bus *bus, const char *path)
+bool bus_is_manager(const struct bus *bus, const char *path)
 {
 	return bus->manager_path && strcmp(bus->manager_path, path) == 0;
 }
-
-static void handle_introspect(struct bus *bus, struct bus_object *o, DBusMessage *message)
-{
-	char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
-
-	if (!out)
-		return;
-	fputs(DBUS_INTROSPECT_1_0_XML_DOCTYPE_DECL_NODE "<node>\n", out);
-	fputs(standard_interfaces, out);
-	if (is_manager(bus, o->path))
-		fputs(manager_interface, out);
-	for (const struct bus_interface *const *i = o->interfaces; i && *i; i++)
-		write_interface(out, *i);
-	write_children(out, bus, o->path);
-	fputs("</node>\n", out);
-	fclose(out);
-	reply_value(bus, message, "s", json_pack("[s]", text));
-	free(text);
-}
-
-/* ---- object manager ---- */
 
 static bool is_below(const char *path, const char *parent)
 {
@@ -386,34 +270,12 @@ static bool is_below(const char *path, const char *parent)
 
 static void handle_managed_objects(struct bus *bus, DBusMessage *message)
 {
-	autojson json_t *objects = json_object();
-	struct err err = { 0 };
-	DBusMessage *reply = dbus_message_new_method_return(message);
-	DBusMessageIter it, array;
+	json_t *objects = json_object();
 
 	for (struct bus_object *o = bus->objects; o; o = o->next)
 		if (is_below(o->path, bus->manager_path))
 			json_object_set_new(objects, o->path, object_properties(o));
-	/* The keys are object paths here, which JSON objects are not written as: the outer dictionary by hand. */
-	dbus_message_iter_init_append(reply, &it);
-	dbus_message_iter_open_container(&it, DBUS_TYPE_ARRAY, "{oa{sa{sv}}}", &array);
-	const char *path;
-	json_t *interfaces;
-	json_object_foreach(objects, path, interfaces) {
-		DBusMessageIter entry;
-		dbus_message_iter_open_container(&array, DBUS_TYPE_DICT_ENTRY, NULL, &entry);
-		dbus_message_iter_append_basic(&entry, DBUS_TYPE_OBJECT_PATH, &path);
-		if (bus_value_append_to(&entry, "a{sa{sv}}", interfaces, &err) < 0)
-			break;
-		dbus_message_iter_close_container(&array, &entry);
-	}
-	if (err.code) {
-		send_error(bus, message, error_dbus_name(err.code), err.text);
-	} else {
-		dbus_message_iter_close_container(&it, &array);
-		bus_send(bus, reply);
-	}
-	dbus_message_unref(reply);
+	bus_reply_values(bus, message, "a{oa{sa{sv}}}", json_pack("[o]", objects));
 }
 
 static void announce(struct bus_object *o, bool added)
@@ -429,7 +291,7 @@ static void announce(struct bus_object *o, bool added)
 		for (const struct bus_interface *const *i = o->interfaces; i && *i; i++)
 			json_array_append_new(what, json_string((*i)->name));
 	}
-	bus_emit(o->bus, o->bus->manager_path, IFACE_OBJECT_MANAGER, added ? "InterfacesAdded" : "InterfacesRemoved",
+	bus_emit(o->bus, o->bus->manager_path, BUS_INTERFACE_OBJECT_MANAGER, added ? "InterfacesAdded" : "InterfacesRemoved",
 		 added ? "oa{sa{sv}}" : "oas", json_pack("[so]", o->path, what));
 }
 
@@ -483,8 +345,8 @@ DBusHandlerResult bus_object_message(struct bus *bus, struct bus_object *o, DBus
 	if (interface && strcmp(interface, DBUS_INTERFACE_PROPERTIES) == 0)
 		return handle_properties(bus, o, message);
 	if (interface && strcmp(interface, DBUS_INTERFACE_INTROSPECTABLE) == 0 && strcmp(member, "Introspect") == 0)
-		handle_introspect(bus, o, message);
-	else if (interface && strcmp(interface, IFACE_OBJECT_MANAGER) == 0 && is_manager(bus, o->path) &&
+		bus_introspect(bus, message, o->interfaces);
+	else if (interface && strcmp(interface, BUS_INTERFACE_OBJECT_MANAGER) == 0 && bus_is_manager(bus, o->path) &&
 		 strcmp(member, "GetManagedObjects") == 0)
 		handle_managed_objects(bus, message);
 	else

@@ -23,6 +23,11 @@ static json_t *refuse(struct reader *r, const char *why)
 	return NULL;
 }
 
+static bool is_key_type(int type)
+{
+	return type == DBUS_TYPE_STRING || type == DBUS_TYPE_OBJECT_PATH;
+}
+
 static json_t *read_object(struct reader *r, DBusMessageIter *array, int depth)
 {
 	json_t *object = json_object();
@@ -32,7 +37,7 @@ static json_t *read_object(struct reader *r, DBusMessageIter *array, int depth)
 		const char *key;
 
 		dbus_message_iter_recurse(array, &entry);
-		if (dbus_message_iter_get_arg_type(&entry) != DBUS_TYPE_STRING) {
+		if (!is_key_type(dbus_message_iter_get_arg_type(&entry))) {
 			json_decref(object);
 			return refuse(r, "a dictionary's keys are not strings");
 		}
@@ -159,6 +164,8 @@ int bus_value_read(DBusMessage *message, json_t **ret_args, int fds[BUS_VALUE_FD
 	dbus_message_iter_init(message, &it);
 	args = read_array(&r, &it, 0);
 	if (!args) {
+		if (err && !err->code)
+			err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message");
 		for (size_t i = 0; i < r.n_fds; i++)
 			close(fds[i]);
 		return -1;
@@ -237,16 +244,18 @@ static int append_entry(struct appender *a, DBusMessageIter *array, DBusSignatur
 {
 	DBusSignatureIter sig;
 	DBusMessageIter entry;
+	int key_type;
 
 	dbus_signature_iter_recurse(entry_sig, &sig);
-	if (dbus_signature_iter_get_current_type(&sig) != DBUS_TYPE_STRING)
+	key_type = dbus_signature_iter_get_current_type(&sig);
+	if (!is_key_type(key_type))
 		return mismatch(a, "a dictionary with string keys");
 	dbus_signature_iter_next(&sig);
-	if (!dbus_validate_utf8(key, NULL))
-		return mismatch(a, "a key in UTF-8");
+	if (!dbus_validate_utf8(key, NULL) || (key_type == DBUS_TYPE_OBJECT_PATH && !dbus_validate_path(key, NULL)))
+		return mismatch(a, "a key in UTF-8, or an object path");
 	if (!dbus_message_iter_open_container(array, DBUS_TYPE_DICT_ENTRY, NULL, &entry))
 		return err_set(a->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message");
-	dbus_message_iter_append_basic(&entry, DBUS_TYPE_STRING, &key);
+	dbus_message_iter_append_basic(&entry, key_type, &key);
 	if (append_value(a, &entry, &sig, value) < 0) {
 		dbus_message_iter_abandon_container(array, &entry);
 		return -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Between D-Bus values and JSON. D-Bus to JSON: strings, paths and signatures are strings; integers (64-bit unsigned
- * beyond INT64_MAX is refused) are integers; b is a boolean, d a real; arrays and structs are arrays; a{s*} is an
- * object; a variant is its content; h is the descriptor's index.
+ * beyond INT64_MAX is refused) are integers; b is a boolean, d a real; arrays and structs are arrays; a{s*} and
+ * a{o*} are objects; a variant is its content; h is the descriptor's index.
  * JSON to D-Bus goes by the signature; inside a variant a string is s, a boolean b, an integer x, a real d, an object
  * a{sv}, and an array as, aa{sv} or av, whichever its members allow (an empty one is as).
  * In an object a member whose value is null is left out on the bus.

@@ -448,6 +448,7 @@ struct bus *bus_free(struct bus *bus)
 {
 	if (!bus)
 		return NULL;
+	bus->closing = true;
 	bus_calls_fail(bus, VSS_E_CANCELLED, "The connection was closed");
 	bus_incoming_free(bus);
 	bus_watches_free(bus);
