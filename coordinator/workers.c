@@ -50,7 +50,7 @@ struct job {
 	struct job *prev, *next;
 	char role[ROLE_SIZE], op[OP_SIZE];
 	json_t *request;
-	const int *fds;
+	int *fds; /* a list of our own: the job may queue for longer than the caller's lives */
 	size_t n_fds;
 	sd_event_source *timer; /* deadline, or at once when err is set */
 	struct err err;
@@ -195,6 +195,7 @@ static void job_free(struct job *job)
 	job->pool->n_jobs--;
 	sd_event_source_disable_unref(job->timer);
 	json_decref(job->request);
+	free(job->fds);
 	free(job);
 }
 
@@ -518,16 +519,23 @@ struct workers *workers_free(struct workers *pool)
 	return NULL;
 }
 
-static struct job *job_new(struct workers *pool, const char *role, const char *op, uint64_t deadline)
+static struct job *job_new(struct workers *pool, const char *role, const char *op, const int *fds, size_t n_fds,
+			   uint64_t deadline)
 {
 	struct job *job = calloc(1, sizeof *job);
 
-	if (!job)
+	if (job && n_fds > 0 && (job->fds = malloc(n_fds * sizeof *fds)))
+		memcpy(job->fds, fds, n_fds * sizeof *fds);
+	if (!job || (n_fds > 0 && !job->fds)) {
+		free(job);
 		return NULL;
+	}
+	job->n_fds = n_fds;
 	text_format(job->role, sizeof job->role, "%s", role);
 	text_format(job->op, sizeof job->op, "%s", op);
 	/* 1: as exact as can be (0 would be a quarter of a second). */
 	if (sd_event_add_time(pool->event, &job->timer, CLOCK_MONOTONIC, deadline, 1, on_deadline, job) < 0) {
+		free(job->fds);
 		free(job);
 		return NULL;
 	}
@@ -551,14 +559,14 @@ struct job *workers_run(struct workers *pool, const char *role, const char *op, 
 			WORKER_QUEUE_MAX);
 		return NULL;
 	}
-	job = owned && json_object_set_new(owned, "op", json_string(op)) == 0 ? job_new(pool, role, op, deadline) : NULL;
+	job = owned && json_object_set_new(owned, "op", json_string(op)) == 0 ?
+		      job_new(pool, role, op, fds, n_fds, deadline) :
+		      NULL;
 	if (!job) {
 		err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for \"%s\"", op);
 		return NULL;
 	}
 	job->request = steal_pointer(owned);
-	job->fds = fds;
-	job->n_fds = n_fds;
 	job->fn = fn;
 	job->data = data;
 	job_link(job, &pool->queue);

@@ -25,7 +25,8 @@ typedef void (*job_done_fn)(const struct err *err, json_t *answer, int *fds, siz
 int workers_new(struct workers **ret, sd_event *event, const char *program, struct err *err);
 struct workers *workers_free(struct workers *workers); /* kills them; open jobs end with Cancelled */
 
-/* op goes into request (taken) as "op". fds are borrowed until fn runs: the caller keeps them open. deadline: absolute usec.
+/* op goes into request (taken) as "op". The descriptors in fds stay the caller's, who keeps them open until fn runs; the list
+ * itself is copied. deadline: absolute usec.
  * Returns the job, valid until fn runs; NULL with err if it could not be queued (fn will not run). */
 struct job *workers_run(struct workers *workers, const char *role, const char *op, json_t *request, const int *fds,
 			size_t n_fds, uint64_t deadline, job_done_fn fn, void *data, struct err *err);

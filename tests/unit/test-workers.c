@@ -489,6 +489,33 @@ static void hung_workers_do_not_hang_the_queue(void **state)
 		wait_for(pool, &hung[i]);
 }
 
+/* A caller's list of descriptors lives on its stack, and a job may queue for longer than that. */
+static void queued_job_keeps_its_descriptors(void **state)
+{
+	struct pool *pool = *state;
+	static struct outcome hung[WORKERS_MAX];
+	struct outcome o = { 0 };
+	struct stat sent, returned;
+	uint64_t now = clock_now();
+	int file = memfd_create("copy", MFD_CLOEXEC), list[] = { file };
+
+	memset(hung, 0, sizeof hung);
+	for (size_t i = 0; i < WORKERS_MAX; i++)
+		start_by(pool, "hang", NULL, now + 300 * USEC_PER_MSEC, &hung[i]);
+	assert_non_null(workers_run(pool->workers, "test", "echo", json_object(), list, 1, now + SOON, done, &o, NULL));
+	list[0] = -1;
+	wait_for(pool, &o);
+	assert_int_equal(o.err.code, VSS_OK);
+	assert_int_equal(o.n_fds, 1);
+	assert_int_equal(fstat(file, &sent), 0);
+	assert_int_equal(fstat(o.fds[0], &returned), 0);
+	assert_int_equal(sent.st_ino, returned.st_ino);
+	outcome_done(&o);
+	close(file);
+	for (size_t i = 0; i < WORKERS_MAX; i++)
+		wait_for(pool, &hung[i]);
+}
+
 static void role_gets_a_place_of_idle_others(void **state)
 {
 	struct pool *pool = *state;
@@ -595,6 +622,7 @@ int main(void)
 		test(a_thousand_jobs),
 		test(queue_is_bounded),
 		test(hung_workers_do_not_hang_the_queue),
+		test(queued_job_keeps_its_descriptors),
 		test(role_gets_a_place_of_idle_others),
 		test(one_idle_worker_a_role_is_kept),
 		test(a_jobs_end_may_begin_the_next),
