@@ -4,29 +4,41 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How many bytes the character that begins with this byte has. */
-static size_t character_length(unsigned char first)
+/* How many bytes the UTF-8 character at text has; 0 if they are none (cut in two, overlong, a surrogate, too large). */
+static size_t character_length(const unsigned char *text)
 {
-	return first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
+	size_t length = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : text[0] >= 0xC2 ? 2 : 1;
+
+	if (text[0] > 0xF4 || (length == 1 && text[0] >= 0x80))
+		return 0;
+	for (size_t i = 1; i < length; i++)
+		if ((text[i] & 0xC0) != 0x80)
+			return 0;
+	if ((text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] >= 0xA0) ||
+	    (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] >= 0x90))
+		return 0;
+	return length;
 }
 
-/* Drops the bytes of a character that the buffer's end has cut in two. */
-static void trim_cut_character(char *text)
+/* Drops bytes that are no character: the buffer's end or a precision ("%.64s") may have cut one in two, and what is not
+ * UTF-8 fits neither into JSON nor on the bus. */
+static void drop_broken_characters(char *text)
 {
-	size_t end = strlen(text), start = end;
+	char *out = text;
 
-	while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
-		start--;
-	if (start > 0 && character_length((unsigned char)text[start - 1]) > end - start + 1)
-		text[start - 1] = '\0';
+	while (*text) {
+		size_t length = character_length((const unsigned char *)text);
+		memmove(out, text, length);
+		out += length;
+		text += length ? length : 1;
+	}
+	*out = '\0';
 }
 
 void text_vformat(char *buffer, size_t size, const char *format, va_list args)
 {
-	int length = vsnprintf(buffer, size, format, args);
-
-	if (length >= 0 && (size_t)length >= size)
-		trim_cut_character(buffer);
+	if (vsnprintf(buffer, size, format, args) >= 0)
+		drop_broken_characters(buffer);
 }
 
 void text_format(char *buffer, size_t size, const char *format, ...)

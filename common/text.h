@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Text in fixed buffers: cut on a character, never inside one, since what goes to the bus has to stay UTF-8. */
+/* Text in fixed buffers, cut on a character, never inside one. What is no UTF-8 is dropped: it fits neither into JSON nor on
+ * the bus. */
 #pragma once
 
 #include <stdarg.h>

@@ -66,6 +66,27 @@ static void long_texts_are_cut_on_a_character(void **state)
 	}
 }
 
+/* A precision counts bytes, and what strangers say is quoted with one: half a character would fit into no JSON. */
+static void broken_characters_are_dropped(void **state)
+{
+	static const struct {
+		const char *text, *kept;
+	} cases[] = {
+		{ "a\xC3\xA4\xC3", "a\xC3\xA4" },	  { "\xC0\x80z", "z" },	{ "\xED\xA0\x80z", "z" },
+		{ "\xF4\x90\x80\x80z", "z" },	  { "\x80\xFF\xFEz", "z" },	{ "\xE0\x9F\x80z", "z" },
+		{ "\xF0\x9F\x92\xBE", "\xF0\x9F\x92\xBE" }, { "\xF0\x9F\x92z", "z" }, { "\xEF\xBF\xBF", "\xEF\xBF\xBF" },
+	};
+	struct err err = { 0 };
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		err_set(&err, VSS_E_UNEXPECTED, "<%s>", cases[i].text);
+		assert_int_equal(strlen(err.text), strlen(cases[i].kept) + 2);
+		assert_memory_equal(err.text + 1, cases[i].kept, strlen(cases[i].kept));
+	}
+	err_set(&err, VSS_E_UNEXPECTED, "%.4s", "abc\xC3\xA4");
+	assert_string_equal(err.text, "abc");
+}
+
 static void system_errors_find_their_code(void **state)
 {
 	static const struct {
@@ -94,6 +115,7 @@ int main(void)
 		cmocka_unit_test(numbers_are_those_of_vss),
 		cmocka_unit_test(none_and_unknown),
 		cmocka_unit_test(long_texts_are_cut_on_a_character),
+		cmocka_unit_test(broken_characters_are_dropped),
 		cmocka_unit_test(system_errors_find_their_code),
 	};
 
