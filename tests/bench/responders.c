@@ -57,8 +57,10 @@ static DBusHandlerResult answer(DBusConnection *connection, DBusMessage *message
 	reply = dbus_message_new_method_return(message);
 	dbus_message_iter_init_append(reply, &it);
 	dbus_message_iter_open_container(&it, DBUS_TYPE_ARRAY, "{sv}", &dict);
-	add_variant(&dict, "Sequence", DBUS_TYPE_UINT64, "t", &sequence);
-	add_variant(&dict, "Unbroken", DBUS_TYPE_BOOLEAN, "b", &yes);
+	if (strcmp(dbus_message_get_member(message), "Identify") != 0) {
+		add_variant(&dict, "Sequence", DBUS_TYPE_UINT64, "t", &sequence);
+		add_variant(&dict, "Unbroken", DBUS_TYPE_BOOLEAN, "b", &yes);
+	}
 	dbus_message_iter_close_container(&it, &dict);
 	dbus_connection_send(connection, reply, NULL);
 	dbus_message_unref(reply);
