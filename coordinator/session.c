@@ -700,6 +700,9 @@ void session_resume(struct session *s, bool owner_lives)
 				"vssd was restarted while the set was being created (phase %s or later): no copy was made",
 				session_state_name(s->state));
 		enter(s, SESSION_ABORTING_WRITERS, SESSION_EVENT_FAIL);
+	} else if (s->state == SESSION_IDENTIFYING || s->state == SESSION_PLANNING ||
+		   s->state == SESSION_WAITING_FOR_WRITERS) {
+		enter(s, SESSION_WAITING, SESSION_EVENT_FAIL); /* the locks went with the former vssd */
 	} else if (s->state == SESSION_COMPLETING || s->state == SESSION_CLOSING || s->state == SESSION_WAITING ||
 		   s->state == SESSION_GATHERING) {
 		enter(s, s->state, SESSION_EVENT_FAIL); /* begins it anew */
