@@ -117,7 +117,8 @@ int book_verify(struct book *book)
 	const char *verdict = sqlite3_step(query) == SQLITE_ROW ? (const char *)sqlite3_column_text(query, 0) : NULL;
 	bool good = verdict && strcmp(verdict, "ok") == 0;
 	if (!good)
-		fprintf(stderr, "ledger: %s is damaged: %s\n", book->path, verdict ? verdict : sqlite3_errmsg(book->db));
+		fprintf(stderr, "ledger: %s is damaged: %s\n", book->path,
+			verdict ? verdict : sqlite3_errmsg(book->db));
 	sqlite3_finalize(query);
 	return good ? 0 : -1;
 }

@@ -13,13 +13,13 @@ struct book {
 };
 
 struct book_total {
-	int64_t last;    /* number of the last transaction, 0 in an empty book */
+	int64_t last;	 /* number of the last transaction, 0 in an empty book */
 	int64_t entries; /* equals last unless entries are missing */
-	int64_t amount;  /* sum of all entries */
+	int64_t amount;	 /* sum of all entries */
 };
 
 /* All of these return 0, or -1 after telling stderr what went wrong. A zeroed book may be closed. */
-int book_open(struct book *book, const char *directory, const char *side);  /* made if it is not there */
+int book_open(struct book *book, const char *directory, const char *side);   /* made if it is not there */
 int book_attach(struct book *book, const char *directory, const char *side); /* must be there */
 void book_close(struct book *book);
 

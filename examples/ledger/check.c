@@ -25,8 +25,8 @@ static bool is_complete(const char *side, const struct book_total *total)
 {
 	if (total->entries == total->last)
 		return true;
-	printf("WRONG: of the %" PRId64 " transactions up to the last one, the %s book holds %" PRId64 "\n", total->last,
-	       side, total->entries);
+	printf("WRONG: of the %" PRId64 " transactions up to the last one, the %s book holds %" PRId64 "\n",
+	       total->last, side, total->entries);
 	return false;
 }
 
@@ -50,8 +50,8 @@ int ledger_check(const char *debit_directory, const char *credit_directory, int6
 	good &= ends_at("debit", &debit, expected);
 	good &= ends_at("credit", &credit, expected);
 	if (debit.last != credit.last || debit.amount != credit.amount) {
-		printf("WRONG: the books do not balance: debits up to %" PRId64 " sum to %" PRId64 ", credits up to %" PRId64
-		       " to %" PRId64 "\n",
+		printf("WRONG: the books do not balance: debits up to %" PRId64 " sum to %" PRId64
+		       ", credits up to %" PRId64 " to %" PRId64 "\n",
 		       debit.last, debit.amount, credit.last, credit.amount);
 		good = false;
 	}

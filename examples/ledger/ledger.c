@@ -16,8 +16,8 @@ int ledger_open(struct ledger *ledger, const char *debit_directory, const char *
 	pthread_mutex_init(&ledger->lock, NULL);
 	pthread_cond_init(&ledger->go_on, NULL);
 	if (book_open(&ledger->debit, debit_directory, "debit") < 0 ||
-	    book_open(&ledger->credit, credit_directory, "credit") < 0 ||
-	    book_total(&ledger->debit, &debit) < 0 || book_total(&ledger->credit, &credit) < 0)
+	    book_open(&ledger->credit, credit_directory, "credit") < 0 || book_total(&ledger->debit, &debit) < 0 ||
+	    book_total(&ledger->credit, &credit) < 0)
 		return -1;
 	if (debit.last != credit.last || debit.amount != credit.amount) {
 		fprintf(stderr, "ledger: the books do not balance: see `ledger check`\n");

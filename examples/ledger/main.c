@@ -48,12 +48,9 @@ static int parse_number(const char *text, int64_t least, int64_t most, int64_t *
 static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option table[] = {
-		{ "a", required_argument, NULL, 'a' },
-		{ "b", required_argument, NULL, 'b' },
-		{ "threads", required_argument, NULL, 't' },
-		{ "status", required_argument, NULL, 's' },
-		{ "expect", required_argument, NULL, 'e' },
-		{ 0 },
+		{ "a", required_argument, NULL, 'a' },	     { "b", required_argument, NULL, 'b' },
+		{ "threads", required_argument, NULL, 't' }, { "status", required_argument, NULL, 's' },
+		{ "expect", required_argument, NULL, 'e' },  { 0 },
 	};
 	int64_t number;
 	int option;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* timeline: makes a shadow copy set of the volumes at PATHS, throws it away, and prints what took how long: every phase, and
- * every writer in it. A whole requestor in one file, on nothing but <vssrequestor.h>. */
+/* timeline: makes a shadow copy set of the volumes at PATHS, throws it away, and prints what took how long: every
+ * phase, and every writer in it. A whole requestor in one file, on nothing but <vssrequestor.h>. */
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +34,7 @@ static int print_timeline(struct vss_backup *backup, json_t *result, struct vss_
 	if (vss_backup_properties(backup, &properties, failure) < 0)
 		return -1;
 	printf("  %10s %10s   %-20s %s\n", "begin (ms)", "took (ms)", "phase", "writer");
-	json_array_foreach(json_object_get(properties, "Timeline"), index, interval)
+	json_array_foreach (json_object_get(properties, "Timeline"), index, interval)
 		print_interval(interval);
 	printf("Writes were held for %.1f ms.\n", msec(json_object_get(result, "HoldUsec")));
 	json_decref(properties);
@@ -48,8 +48,8 @@ static int make_set(struct vss_backup *backup, const char *const *paths, size_t 
 
 	/* Here a backup tool would read the copies, and then say whether it got them all. */
 	if (vss_backup_add_paths(backup, paths, n, NULL, failure) == 0 &&
-	    vss_backup_snapshot(backup, &result, failure) == 0 && vss_backup_set_succeeded(backup, true, failure) == 0 &&
-	    vss_backup_complete(backup, failure) == 0)
+	    vss_backup_snapshot(backup, &result, failure) == 0 &&
+	    vss_backup_set_succeeded(backup, true, failure) == 0 && vss_backup_complete(backup, failure) == 0)
 		done = print_timeline(backup, result, failure);
 	json_decref(result);
 	return done;

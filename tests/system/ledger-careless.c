@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Takes the place of examples/ledger/freeze.c in ledger-careless: a writer that says yes to everything and does nothing.
- * The proofs of the quickstart must notice. */
+/* Takes the place of examples/ledger/freeze.c in ledger-careless: a writer that says yes to everything and does
+ * nothing. The proofs of the quickstart must notice. */
 #include "ledger.h"
 
 #include <unistd.h>

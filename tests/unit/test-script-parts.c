@@ -121,8 +121,10 @@ static void answers_are_understood(void **state)
 
 static void garbage_is_no_answer(void **state)
 {
-	static const char *const lines[] = { "",     "okay", "OK",        "fail",    "fail 0 but well", "failed 1 x",
-					     "fail hm x", "fail 1234 x", "fail 12x y", "alive?",  "\xFF\xFE" };
+	static const char *const lines[] = {
+		"",	    "okay",	   "OK",	  "fail",   "fail 0 but well", "failed 1 x",
+		"fail hm x", "fail 1234 x", "fail 12x y", "alive?", "\xFF\xFE",
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
 		expect_answer(lines[i], ANSWER_GARBAGE, 0, NULL);
@@ -272,8 +274,8 @@ static void the_wrong_kind_is_refused(void **state)
 
 static void leftovers_are_not_hooks(void **state)
 {
-	static const char *const no[] = { "",	    "a~",	 "a.bak",     ".a",	   "a.dpkg-old", "a.rpmsave",
-					  "#a#",    "a.sh",	 "a b",	      "a.swp",	   "\xC3\xA4" };
+	static const char *const no[] = { "",	 "a~",	 "a.bak", ".a",	   "a.dpkg-old", "a.rpmsave",
+					  "#a#", "a.sh", "a b",	  "a.swp", "\xC3\xA4" };
 
 	assert_true(commands_name_counts("50-mysql_lock"));
 	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
@@ -450,7 +452,8 @@ static void the_environment_is_clean(void **state)
 
 	setenv("LD_PRELOAD", "", 1);
 	assert_int_equal(environment_add_base(&variables, &config), 0);
-	assert_string_equal(value_of(variables, "PATH"), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	assert_string_equal(value_of(variables, "PATH"),
+			    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	assert_string_equal(value_of(variables, "LD_PRELOAD"), "(missing)");
 	strv_free(variables);
 }

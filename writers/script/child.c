@@ -13,7 +13,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
-#define READ_TURN 65536   /* bytes read from one output in one turn of the loop */
+#define READ_TURN 65536	    /* bytes read from one output in one turn of the loop */
 #define READ_LAST (1 << 20) /* and after its end: what a left-over process goes on writing is nobody's */
 #define STDIN_PIPE_SIZE (1 << 20)
 #define EXIT_CANNOT_EXECUTE 127
@@ -104,7 +104,6 @@ static _Noreturn void become(const struct child_spec *spec, const int stdio[3])
 }
 
 /* ---- its output ---- */
-
 
 static void on_line(const char *line, void *data)
 {
@@ -216,7 +215,8 @@ static int watch(struct child *child, sd_event *loop)
 	if (r >= 0)
 		r = sd_event_source_set_priority(child->exit_source, SD_EVENT_PRIORITY_NORMAL + 1);
 	if (r >= 0)
-		r = sd_event_add_time(loop, &child->limit_source, CLOCK_MONOTONIC, USEC_INFINITY, 1000, on_limit, child);
+		r = sd_event_add_time(loop, &child->limit_source, CLOCK_MONOTONIC, USEC_INFINITY, 1000, on_limit,
+				      child);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(child->limit_source, SD_EVENT_OFF);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(child->outputs); i++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A child process in a session and process group of its own, whose output comes as lines, whose end is noticed by pidfd,
- * and which is killed, group and all, at its limit. Nothing here blocks. */
+/* A child process in a session and process group of its own, whose output comes as lines, whose end is noticed by
+ * pidfd, and which is killed, group and all, at its limit. Nothing here blocks. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,7 +33,7 @@ struct child_spec {
 	const int *fds; /* inherited as CHILD_FIRST_FD and following */
 	size_t n_fds;
 	const struct config *config; /* its User= */
-	bool converses;              /* has a stdin that child_write reaches */
+	bool converses;		     /* has a stdin that child_write reaches */
 };
 
 /* An executable that cannot be executed says so on its output and ends with exit code 127. */

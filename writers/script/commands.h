@@ -22,7 +22,8 @@ struct commands {
 };
 
 /* The event's own command, else what the hook directory has for it: EVENT, then EVENT.d/ by name (run-parts' names:
- * letters, digits, - and _); for thaw and abort in reverse. Each one is judged (trust.h). No command at all is no error. */
+ * letters, digits, - and _); for thaw and abort in reverse. Each one is judged (trust.h). No command at all is no
+ * error. */
 int commands_find(struct commands *commands, const struct config *config, enum vss_event event, struct err *err);
 /* A command given by its argv (without the event's name), alone. */
 int commands_find_one(struct commands *commands, char *const *argv, struct err *err);

@@ -117,7 +117,9 @@ static int parse_span(const char *value, uint64_t *ret_usec, struct err *err)
 	static const struct {
 		const char *unit;
 		uint64_t usec;
-	} units[] = { { "", USEC_PER_SEC }, { "s", USEC_PER_SEC }, { "ms", USEC_PER_MSEC }, { "min", 60 * USEC_PER_SEC } };
+	} units[] = {
+		{ "", USEC_PER_SEC }, { "s", USEC_PER_SEC }, { "ms", USEC_PER_MSEC }, { "min", 60 * USEC_PER_SEC }
+	};
 	size_t digits = strspn(value, "0123456789");
 
 	for (size_t i = 0; digits > 0 && digits < 9 && i < ARRAY_SIZE(units); i++) {
@@ -127,7 +129,8 @@ static int parse_span(const char *value, uint64_t *ret_usec, struct err *err)
 		if (*ret_usec > 0 && *ret_usec <= SPAN_MAX)
 			return 0;
 	}
-	return err_set(err, VSS_E_INVALID_ARGUMENT, "\"%s\" is not a time such as 500ms, 20s or 2min (1h at most)", value);
+	return err_set(err, VSS_E_INVALID_ARGUMENT, "\"%s\" is not a time such as 500ms, 20s or 2min (1h at most)",
+		       value);
 }
 
 static int parse_event_limit(struct config *config, const char *value, void *field, struct err *err)
@@ -234,7 +237,8 @@ static int check_whole(const struct config *config, struct err *err)
 		return err_set(err, VSS_E_INVALID_DOCUMENT, "%s: Id= and Name= are required", config->file);
 	if (!any)
 		return err_set(err, VSS_E_INVALID_DOCUMENT,
-			       "%s: nothing to run: Hooks=, CoProcess= or Freeze= and Thaw= are required", config->file);
+			       "%s: nothing to run: Hooks=, CoProcess= or Freeze= and Thaw= are required",
+			       config->file);
 	if (!config->paths && !config->all_volumes)
 		return err_set(err, VSS_E_INVALID_DOCUMENT,
 			       "%s: Paths= says where the application's data lies; or AllVolumes=yes", config->file);

@@ -15,7 +15,7 @@ struct config {
 	char *id, *name, *instance_name, *version, *caption;
 	enum vss_level level;
 	unsigned freeze_limit_msec; /* 0: vssd's */
-	uint64_t event_limit;       /* usec; 0: vssd's */
+	uint64_t event_limit;	    /* usec; 0: vssd's */
 	bool all_volumes;
 	char **paths, **requires;
 
@@ -25,12 +25,12 @@ struct config {
 	char *home;
 	char **environment; /* "NAME=VALUE" */
 
-	char *hooks;                    /* a directory; may be NULL */
+	char *hooks;			/* a directory; may be NULL */
 	char **commands[SCRIPT_EVENTS]; /* argv of the events that have one of their own */
-	char **coprocess;               /* argv; may be NULL */
-	unsigned coprocess_events;      /* bits */
+	char **coprocess;		/* argv; may be NULL */
+	unsigned coprocess_events;	/* bits */
 };
 
-/* Reads a file, which must be trusted (trust.h). -1: err names the file, the line and what is allowed; config is empty. */
+/* Reads a file, which must be trusted (trust.h). -1: err names file, line and what is allowed; config is empty. */
 int config_read(struct config *config, const char *path, struct err *err);
 void config_done(struct config *config);

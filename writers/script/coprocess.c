@@ -34,8 +34,8 @@ struct coprocess {
 	sd_event_source *restart_source;
 
 	const struct task *task; /* whose answer is awaited */
-	unsigned due;            /* answers to events that were called off; they come first */
-	char why[LINE_SIZE];     /* why it is condemned */
+	unsigned due;		 /* answers to events that were called off; they come first */
+	char why[LINE_SIZE];	 /* why it is condemned */
 };
 
 static const char *writer_name(const struct coprocess *coprocess)

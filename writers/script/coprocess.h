@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A co-process: one long-lived executable that gets a line for each event on its stdin and answers each with a line on its
- * stdout. It is started at once, started again when it has died (after a second, later after up to a minute; at once when
- * there is an event for it), and killed when it does not answer in time or answers what makes no sense. */
+/* A co-process: one long-lived executable that gets a line for each event on its stdin and answers each with a line on
+ * its stdout. It is started at once, started again when it has died (after a second, later after up to a minute; at
+ * once when there is an event for it), and killed when it does not answer in time or answers what makes no sense. */
 #pragma once
 
 #include <systemd/sd-event.h>

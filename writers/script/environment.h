@@ -11,6 +11,6 @@ int environment_add_event(char ***variables, const struct config *config, const 
 			  const char *fd_directory, const int *fd_numbers);
 /* Appends PATH, LANG, HOME, ... and what the configuration adds; nothing of our own environment. */
 int environment_add_base(char ***variables, const struct config *config);
-/* The line for a co-process: the event's name, then the variables, separated by spaces; in values, bytes up to space, "%"
- * and DEL are written %XX. With its newline. NULL: out of memory. */
+/* The line for a co-process: the event's name, then the variables, separated by spaces; in values, bytes up to space,
+ * "%" and DEL are written %XX. With its newline. NULL: out of memory. */
 char *environment_line(const char *event, char *const *variables);

@@ -7,5 +7,5 @@
 #define SCRIPT_EVENTS (VSS_EVENT_POST_RESTORE + 1)
 
 const char *event_hook_name(enum vss_event event); /* NULL for Identify, which no script gets */
-int event_from_hook_name(const char *name);        /* -1: unknown */
-int event_from_key(const char *key);               /* "PrepareSnapshot", as in configuration files; -1: unknown */
+int event_from_hook_name(const char *name);	   /* -1: unknown */
+int event_from_key(const char *key);		   /* "PrepareSnapshot", as in configuration files; -1: unknown */

@@ -62,7 +62,8 @@ static void start_writer(struct program *program, const char *file)
 	char path[PATH_MAX];
 
 	if (make_absolute(file, path, &err) < 0 ||
-	    script_writer_new(&writer, program->loop, path, program->runtime_directory, program->bus_address, &err) < 0) {
+	    script_writer_new(&writer, program->loop, path, program->runtime_directory, program->bus_address, &err) <
+		0) {
 		log_line(LOG_ERR, NULL, "%s", err.text);
 		return;
 	}

@@ -13,9 +13,9 @@ enum vss_result outcome_of_exit(bool killed, int status);
 void outcome_describe_exit(bool killed, int status, char *text, size_t size);
 
 enum answer {
-	ANSWER_OK,      /* "ok" or "ok TEXT" */
-	ANSWER_FAIL,    /* "fail CODE TEXT" */
-	ANSWER_ALIVE,   /* "alive": still at work */
+	ANSWER_OK,	/* "ok" or "ok TEXT" */
+	ANSWER_FAIL,	/* "fail CODE TEXT" */
+	ANSWER_ALIVE,	/* "alive": still at work */
 	ANSWER_COMMENT, /* "# TEXT": for the log */
 	ANSWER_GARBAGE,
 };

@@ -21,7 +21,7 @@ struct run {
 	void *data;
 
 	struct child *child;
-	size_t next;    /* command to start next */
+	size_t next;	      /* command to start next */
 	uint64_t extended_at; /* the limit counts from here */
 	bool cancelled;
 	unsigned lines;
@@ -116,8 +116,8 @@ static void on_end(bool killed, int status, void *data)
 
 static const struct child_handlers handlers_of_child = { .line = on_line, .exit = on_end };
 
-/* One limit for all where the first failure ends it; where all must have run, each has its own part of the time, so that
- * one that hangs leaves the others theirs. */
+/* One limit for all where the first failure ends it; where all must have run, each has its own part of the time, so
+ * that one that hangs leaves the others theirs. */
 static void set_limit(struct run *run)
 {
 	const struct task *task = run->task;

@@ -12,7 +12,8 @@ struct run;
 
 struct run_handlers {
 	void (*alive)(void *data); /* there was output: it is at work */
-	/* message: the last line of the one that failed, or of the last one; "" if they were silent. The run may be freed. */
+	/* message: the last line of the one that failed, or of the last one; "" if they were silent. The run may be
+	 * freed. */
 	void (*done)(enum vss_result result, const char *message, void *data);
 };
 
@@ -25,7 +26,7 @@ void run_cancel(struct run *run);
 void run_extend(struct run *run);
 struct run *run_free(struct run *run); /* kills what runs; accepts NULL, returns NULL */
 
-/* When an executable is terminated and killed, so that the answer is in time: after 90 % of span, counted from `from`, or
- * when the configured EventLimit= has passed since begin; killed a second later, or sooner if span is short. */
+/* When an executable is terminated and killed, so that the answer is in time: after 90 % of span, counted from `from`,
+ * or when the configured EventLimit= has passed since begin; killed a second later, or sooner if span is short. */
 void run_limits(const struct config *config, uint64_t begin, uint64_t from, uint64_t span, uint64_t *ret_terminate,
 		uint64_t *ret_kill);

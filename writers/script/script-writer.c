@@ -31,11 +31,11 @@ struct script_writer {
 
 	struct task *task;   /* being carried out */
 	struct run *run;     /* by these executables; NULL: by the co-process */
-	bool cancelled;      /* its end is awaited, its result of no interest */
+	bool cancelled;	     /* its end is awaited, its result of no interest */
 	struct task *queued; /* an abort, which waits for that */
 	uint64_t kept_alive_at;
 
-	bool held;              /* Freeze was begun; neither Thaw has succeeded nor Abort been tried since */
+	bool held;		/* Freeze was begun; neither Thaw has succeeded nor Abort been tried since */
 	bool held_by_coprocess; /* and it is the co-process that holds */
 	char session[ID_SIZE], set[ID_SIZE];
 
@@ -151,7 +151,8 @@ static int begin(struct script_writer *writer, struct task *task, struct err *er
 	writer->task = task;
 	writer->kept_alive_at = task->begin;
 	if (done == 0 && task->commands.n > 0)
-		done = run_start(&writer->run, writer->loop, &writer->config, task, &run_handlers, writer, err) < 0 ? -1 : 1;
+		done = run_start(&writer->run, writer->loop, &writer->config, task, &run_handlers, writer, err) < 0 ? -1
+														    : 1;
 	else if (done == 0 && task->line)
 		done = coprocess_send(writer->coprocess, task, err) < 0 ? -1 : 1;
 	if (done == 1)
@@ -285,7 +286,8 @@ static int go_on_the_bus(struct script_writer *writer, struct err *err)
 	int r = vss_writer_start(writer->vss, VSS_WRITER_DEFAULT, writer->bus_address);
 
 	if (r >= 0)
-		r = sd_event_add_io(writer->loop, &writer->vss_source, vss_writer_fd(writer->vss), EPOLLIN, on_bus, writer);
+		r = sd_event_add_io(writer->loop, &writer->vss_source, vss_writer_fd(writer->vss), EPOLLIN, on_bus,
+				    writer);
 	writer->lost_connection = true; /* until it is registered */
 	return r < 0 ? err_errno(err, -r, VSS_E_NOT_AVAILABLE, "The writer cannot be started") : 0;
 }
@@ -337,7 +339,8 @@ static int declare_data(struct script_writer *writer, struct err *err)
 		files[i] = (struct vss_file_set){ .path = config->paths[i], .spec = "*", .recursive = true };
 	int r = !files ? -ENOMEM : n > 0 ? vss_writer_add_component(writer->vss, &component) : 0;
 	free(files);
-	return r < 0 ? err_errno(err, -r, VSS_E_INVALID_DOCUMENT, "%s: Paths= or Requires= is refused", config->file) : 0;
+	return r < 0 ? err_errno(err, -r, VSS_E_INVALID_DOCUMENT, "%s: Paths= or Requires= is refused", config->file)
+		     : 0;
 }
 
 /* Which events are worth sending; a change of the hook directory counts from the next start on. */
@@ -436,7 +439,8 @@ int script_writer_new(struct script_writer **ret, sd_event *loop, const char *co
 	}
 	*ret = writer;
 	if (held_read(runtime_directory, writer->config.id, writer->session, writer->set)) {
-		log_line(LOG_WARNING, writer->config.name, "was frozen when the script writer ended; abort is carried out");
+		log_line(LOG_WARNING, writer->config.name,
+			 "was frozen when the script writer ended; abort is carried out");
 		writer->held = true;
 		own_abort(writer);
 	} else {

@@ -44,8 +44,8 @@ static int keep_copies(struct task *task, const struct vss_event_info *event, st
 			continue;
 		int fd = fcntl(event->volumes[i].copy, F_DUPFD_CLOEXEC, 3);
 		if (fd < 0)
-			return err_errno(err, errno, VSS_E_WRITER_OUT_OF_RESOURCES, "The copy of %s cannot be kept open",
-					 event->volumes[i].path);
+			return err_errno(err, errno, VSS_E_WRITER_OUT_OF_RESOURCES,
+					 "The copy of %s cannot be kept open", event->volumes[i].path);
 		task->fds[task->n_fds++] = fd;
 	}
 	return 0;

@@ -17,7 +17,7 @@ struct task {
 	bool own; /* not vssd's: nobody waits for an answer */
 	uint64_t begin, deadline;
 	struct commands commands; /* none: line is for the co-process; no line either: nothing to do */
-	char **environment;       /* for the commands */
+	char **environment;	  /* for the commands */
 	char *line;
 	int *fds; /* the copies' directories, in the order of the volumes */
 	size_t n_fds;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* May this file decide what we run? Only if nobody but root (or the user that we run as) can change it: the file itself,
- * every directory on the way, and every symbolic link on the way belong to them and are not writable by others. */
+/* May this file decide what we run? Only if nobody but root (or the user that we run as) can change it: the file
+ * itself, every directory on the way, and every symbolic link on the way belong to them and are not writable by others.
+ */
 #pragma once
 
 #include <sys/types.h>
