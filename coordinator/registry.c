@@ -163,7 +163,7 @@ struct writer *registry_find(const struct registry *registry, const char *text)
 	return NULL;
 }
 
-static struct writer *find_instance(const struct registry *registry, const char *instance)
+struct writer *registry_find_instance(const struct registry *registry, const char *instance)
 {
 	for (struct writer *w = registry->first; w; w = w->next)
 		if (strcmp(w->instance, instance) == 0)
@@ -234,9 +234,13 @@ static size_t writers_of_connection(const struct registry *registry, const char 
 	return n;
 }
 
-static int check_room(const struct registry *registry, const struct writer *same, const char *bus_name, uid_t uid,
-		      struct err *err)
+static int check_room(const struct registry *registry, const struct writer *same, const char *id, const char *bus_name,
+		      uid_t uid, struct err *err)
 {
+	/* An expected writer's row bears its manifest's id as an instance: taking that would make it expected no more. */
+	if (same && (same->present || same->manifest) && strcmp(same->id, id) != 0)
+		return err_set(err, VSS_E_OBJECT_ALREADY_EXISTS, "Instance %s belongs to the writer '%s', which has another Id",
+			       same->instance, same->name);
 	if (same && same->present && same->uid != uid)
 		return err_set(err, VSS_E_OBJECT_ALREADY_EXISTS,
 			       "Instance %s is registered already, by user %u: each instance of a writer needs an instance id of its own",
@@ -289,8 +293,8 @@ int registry_register(struct registry *registry, const char *bus_name, uid_t uid
 	if (writer_metadata_check(metadata, err) < 0)
 		return -1;
 	id = json_string_value(json_object_get(metadata, "Id"));
-	same = find_instance(registry, json_string_value(json_object_get(metadata, "Instance")));
-	if (check_room(registry, same, bus_name, uid, err) < 0)
+	same = registry_find_instance(registry, json_string_value(json_object_get(metadata, "Instance")));
+	if (check_room(registry, same, id, bus_name, uid, err) < 0)
 		return -1;
 	writer = make_present(bus_name, uid, path, metadata, manifests_find(registry->manifests, id), err);
 	if (!writer)
@@ -383,7 +387,7 @@ static void leave(struct writer *writer)
 
 int registry_unregister(struct registry *registry, const char *bus_name, const char *instance, struct err *err)
 {
-	struct writer *writer = find_instance(registry, instance);
+	struct writer *writer = registry_find_instance(registry, instance);
 
 	if (!writer || !writer->present || strcmp(writer->bus_name, bus_name) != 0)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "This connection has not registered an instance %s", instance);

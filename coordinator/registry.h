@@ -92,6 +92,8 @@ struct writer *registry_first(const struct registry *registry); /* then ->next; 
 size_t registry_present(const struct registry *registry);
 /* By instance id, id or name (any instance); NULL if there is none. */
 struct writer *registry_find(const struct registry *registry, const char *text);
+/* By instance id alone: a name may look like another writer's id. */
+struct writer *registry_find_instance(const struct registry *registry, const char *instance);
 bool writer_matches(const struct writer *writer, const char *text);
 
 /* "logical/path/name"; caller frees. */

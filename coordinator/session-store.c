@@ -186,7 +186,7 @@ static void participants_from_json(struct session *s, json_t *participants)
 	if (!s->participants)
 		return;
 	json_array_foreach(participants, i, row) {
-		struct writer *w = registry_find(s->context->registry, text_of(row, "Instance"));
+		struct writer *w = registry_find_instance(s->context->registry, text_of(row, "Instance"));
 		if (!w)
 			continue; /* it has gone meanwhile, and its freeze with it */
 		struct participant *p = &s->participants[s->n_participants++];

@@ -242,7 +242,7 @@ void writer_face_activate(const char *session, const char *bus_name, void *data)
 static struct writer *same_registration(struct coordinator *c, const char *bus_name, json_t *metadata)
 {
 	const char *instance = json_string_value(json_object_get(metadata, "Instance"));
-	struct writer *w = instance ? registry_find(c->registry, instance) : NULL;
+	struct writer *w = instance ? registry_find_instance(c->registry, instance) : NULL;
 
 	return w && w->present && strcmp(w->bus_name, bus_name) == 0 ? w : NULL;
 }
