@@ -160,6 +160,8 @@ static void name_released(const struct bus_reply *reply, void *data)
 {
 	struct daemon *d = data;
 
+	if (d->stopping) /* what is asked about below may be gone */
+		return;
 	if (!is_idle(d) || bus_calls_received(d->c.bus) != d->calls_at_release)
 		bus_request_name(d->c.bus, VSS_BUS_NAME, name_requested, d, NULL);
 	else

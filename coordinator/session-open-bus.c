@@ -11,6 +11,7 @@
 #include "coordinator/session-face.h"
 
 #define NAMES_MAX 256     /* in each of the options that name writers */
+#define NAME_SIZE_MAX 256 /* bytes; a writer's name has at most 80 */
 
 static const struct option_rule create_rules[] = {
 	{ "Context", JSON_STRING },	  { "BackupType", JSON_STRING },      { "Recursive", JSON_TRUE },
@@ -45,7 +46,7 @@ static int read_names(json_t *options, const char *name, json_t **ret, struct er
 	if (json_array_size(names) > NAMES_MAX)
 		return err_set(err, VSS_E_LIMITS_EXCEEDED, "The option %s names more than %d writers", name, NAMES_MAX);
 	json_array_foreach(names, i, value)
-		if (!json_is_string(value))
+		if (!json_is_string(value) || json_string_length(value) > NAME_SIZE_MAX)
 			return err_set(err, VSS_E_INVALID_ARGUMENT, "The option %s is not a list of names", name);
 	*ret = names ? json_incref(names) : json_array();
 	return 0;
@@ -103,17 +104,21 @@ static void create_with_pid(const struct bus_reply *reply, void *data)
 	struct err err = { 0 };
 	pid_t pid = (pid_t)json_integer_value(json_array_get(reply->args, 0));
 
-	if (read_create_options(c, call_options(k->call), &options, &err) < 0) {
+	if (reply->error) {
+		call_fail(k->call, VSS_E_NOT_AVAILABLE, "The caller is gone, or vssd is ending");
+	} else if (read_create_options(c, call_options(k->call), &options, &err) < 0) {
 		options_free(&options);
 		bus_call_error(k->call, &err);
 	} else if (session_new(&session, &c->sessions, &options, bus_call_sender(k->call), k->uid, pid, &err) < 0) {
 		bus_call_error(k->call, &err);
 	} else {
 		struct session_face *face = session_face_new(c, session);
-		if (face)
+		if (face) {
 			bus_call_reply(k->call, json_pack("[s]", face->path));
-		else
+		} else {
+			session_close(session, true);
 			call_fail(k->call, VSS_E_OUT_OF_MEMORY, "Out of memory for a session");
+		}
 	}
 	free(k);
 }

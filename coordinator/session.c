@@ -111,6 +111,19 @@ static void unlink_session(struct session *s)
 	}
 }
 
+/* So that no user can keep all others, and root least of all, from backing up. */
+static int check_share(const struct session_context *context, uid_t uid, struct err *err)
+{
+	size_t own = 0, share = (context->config->max_sessions + 3) / 4;
+
+	for (const struct session *s = context->sessions; s; s = s->next)
+		own += s->uid == uid;
+	if (uid == 0 || own < share)
+		return 0;
+	return err_set(err, VSS_E_LIMITS_EXCEEDED, "User %u has %zu sessions, as many as a user other than root may have",
+		       (unsigned)uid, own);
+}
+
 int session_new(struct session **ret, struct session_context *context, const struct session_options *options,
 		const char *owner, uid_t uid, pid_t pid, struct err *err)
 {
@@ -121,6 +134,10 @@ int session_new(struct session **ret, struct session_context *context, const str
 		options_done(&taken);
 		return err_set(err, VSS_E_LIMITS_EXCEEDED, "There are %zu sessions, as many as may be (MaxSessions in vssd.conf)",
 			       context->n_sessions);
+	}
+	if (check_share(context, uid, err) < 0) {
+		options_done(&taken);
+		return -1;
 	}
 	s = session_alloc(context);
 	if (!s || !(s->owner = strdup(owner))) {
@@ -150,6 +167,9 @@ struct session *session_find(const struct session_context *context, const char *
 
 void sessions_free(struct session_context *context)
 {
+	/* One's end gives its locks to another, which must not begin its set now. */
+	for (struct session *s = context->sessions; s; s = s->next)
+		s->dispatching = true;
 	while (context->sessions) {
 		struct session *s = context->sessions;
 		unlink_session(s);
