@@ -10,6 +10,8 @@
 #include "coordinator/session-internal.h"
 
 #define WAIT_MAX (24 * 3600 * USEC_PER_SEC)
+#define SELECTIONS_MAX 4096
+#define SELECTION_TEXT_MAX 1024 /* bytes; longer than any writer's and component's name can be */
 
 /* ---- the requestor's calls ---- */
 
@@ -64,8 +66,10 @@ int session_select(struct session *s, const char *writer, const char *component,
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no writer '%.100s'", writer);
 	if (found->present && !writer_has_component(found, component))
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The writer '%s' has no component '%.200s'", found->name, component);
-	if (json_array_size(s->selected) >= 4096)
-		return err_set(err, VSS_E_LIMITS_EXCEEDED, "A session selects at most 4096 components");
+	if (strlen(writer) > SELECTION_TEXT_MAX || strlen(component) > SELECTION_TEXT_MAX)
+		return err_set(err, VSS_E_INVALID_ARGUMENT, "The name of a component is too long");
+	if (json_array_size(s->selected) >= SELECTIONS_MAX)
+		return err_set(err, VSS_E_LIMITS_EXCEEDED, "A session selects at most %d components", SELECTIONS_MAX);
 	json_array_append_new(s->selected, json_pack("{ss ss}", "Writer", writer, "Component", component));
 	return 0;
 }
@@ -112,8 +116,10 @@ int session_set_succeeded(struct session *s, bool succeeded, const char *writer,
 	if (!writer) {
 		s->succeeded = succeeded;
 	} else if (!succeeded) {
-		if (json_array_size(s->failed_components) >= 4096)
-			return err_set(err, VSS_E_LIMITS_EXCEEDED, "At most 4096 components can be reported");
+		if (strlen(writer) > SELECTION_TEXT_MAX || (component && strlen(component) > SELECTION_TEXT_MAX))
+			return err_set(err, VSS_E_INVALID_ARGUMENT, "The name of a component is too long");
+		if (json_array_size(s->failed_components) >= SELECTIONS_MAX)
+			return err_set(err, VSS_E_LIMITS_EXCEEDED, "At most %d components can be reported", SELECTIONS_MAX);
 		json_array_append_new(s->failed_components,
 				      json_sprintf("%s%s%s", writer, component ? "/" : "", component ? component : ""));
 	}
