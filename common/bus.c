@@ -160,6 +160,15 @@ void bus_arm(struct bus *bus, uint64_t deadline)
 	timerfd_settime(bus->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
+/* The deadline of a call that has been answered must not wake a host that waits for nothing. */
+static void disarm_if_idle(struct bus *bus)
+{
+	if (bus->timer_armed == USEC_INFINITY || bus->pendings || bus->timeouts)
+		return;
+	bus->timer_armed = USEC_INFINITY;
+	timerfd_settime(bus->timer_fd, TFD_TIMER_ABSTIME, &(struct itimerspec){ 0 }, NULL);
+}
+
 static void timeout_toggled(DBusTimeout *timeout, void *data)
 {
 	struct bus *bus = data;
@@ -294,6 +303,7 @@ int bus_dispatch(struct bus *bus)
 		dbus_connection_dispatch(bus->connection);
 	}
 	bus_objects_flush(bus);
+	disarm_if_idle(bus);
 	bus->dispatching = false;
 	if (!bus->lost)
 		return 0;
