@@ -92,12 +92,39 @@ char *text_printable(const char *text)
 	return result;
 }
 
+static bool is_plain_ascii(const char *text)
+{
+	while (*text >= 0x20 && *text < 0x7f)
+		text++;
+	return *text == '\0';
+}
+
+static bool is_plain(json_t *value)
+{
+	const char *key;
+	size_t index;
+	json_t *item;
+
+	if (json_is_string(value))
+		return is_plain_ascii(json_string_value(value));
+	json_array_foreach(value, index, item)
+		if (!is_plain(item))
+			return false;
+	json_object_foreach(value, key, item)
+		if (!is_plain(item))
+			return false;
+	return true;
+}
+
+/* Nearly all that is printed is plain, and is not copied then. */
 json_t *rows_printable(json_t *value)
 {
 	const char *key;
 	size_t index;
 	json_t *item, *copy;
 
+	if (is_plain(value))
+		return json_incref(value);
 	switch (json_typeof(value)) {
 	case JSON_STRING: {
 		autofree char *text = text_printable(json_string_value(value));
