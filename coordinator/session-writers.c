@@ -257,9 +257,29 @@ static void event_answered(const struct bus_reply *reply, void *data)
 	participants_done(s);
 }
 
+static bool is_thawing(const struct session *s, enum writer_level level)
+{
+	for (size_t i = 0; i < s->n_participants; i++) {
+		const struct participant *p = &s->participants[i];
+		if (p->call && !p->unawaited && p->writer->level == level)
+			return true;
+	}
+	return false;
+}
+
+/* A level is thawed when it has answered: a slow one of the level before is waited for with the last. */
+static bool is_waiting(const struct session *s)
+{
+	if (s->state == SESSION_THAWING_SYSTEM)
+		return is_thawing(s, WRITER_LEVEL_SYSTEM);
+	if (s->state == SESSION_THAWING_BACK_END)
+		return is_thawing(s, WRITER_LEVEL_BACK_END);
+	return s->outstanding > 0;
+}
+
 void participants_done(struct session *s)
 {
-	if (s->outstanding == 0 && !s->job)
+	if (!is_waiting(s) && !s->job)
 		session_post(s, SESSION_EVENT_DONE);
 }
 
