@@ -58,11 +58,16 @@ struct workers *fake_workers_new(sd_event *event)
 	return w;
 }
 
-struct workers *workers_free(struct workers *w)
+void fake_workers_cancel_all(struct workers *w)
 {
 	for (struct job *job = w->jobs; job; job = job->next)
 		if (job->open)
 			job_cancel(job);
+}
+
+struct workers *workers_free(struct workers *w)
+{
+	fake_workers_cancel_all(w);
 	while (w->jobs) {
 		struct job *job = w->jobs;
 		w->jobs = job->next;

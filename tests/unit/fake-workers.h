@@ -17,6 +17,7 @@ json_t *fake_workers_volume_row(const struct workers *workers, const char *id); 
 void fake_workers_rule(struct workers *workers, const char *op, enum fake_mode mode, enum vss_error error,
 		       const char *answer);
 void fake_workers_obey(struct workers *workers);
+void fake_workers_cancel_all(struct workers *workers);
 /* Ends the oldest open job of that op: VSS_OK with the usual answer, or an error. */
 void fake_workers_answer(struct workers *workers, const char *op, enum vss_error error);
 /* The newest request of that op (borrowed), NULL if there was none; and its deadline. */

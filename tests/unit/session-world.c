@@ -163,6 +163,7 @@ void world_restart(struct world *w, bool owner_lives)
 
 	sessions_free(&w->context);
 	assert_int_equal(fake_workers_open_fds(w->workers), 0);
+	fake_workers_cancel_all(w->workers);
 	locks_free(w->locks);
 	catalogue_free(w->catalogue);
 	make_context(w);
