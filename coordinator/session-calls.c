@@ -21,12 +21,17 @@ static int refuse_state(const struct session *s, const char *call, struct err *e
 		       session_state_name(s->state), *s->operation ? ", busy with " : "", s->operation);
 }
 
+void session_renew_wait(struct session *s)
+{
+	s->wait_deadline = clock_now() + (s->options.wait < WAIT_MAX ? s->options.wait : WAIT_MAX);
+}
+
 static int begin(struct session *s, const char *operation, enum session_event event, struct err *err)
 {
 	if (*s->operation || s->closing || session_next(s->state, event) == SESSION_NONE)
 		return refuse_state(s, operation, err);
 	text_format(s->operation, sizeof s->operation, "%s", operation);
-	s->wait_deadline = clock_now() + (s->options.wait < WAIT_MAX ? s->options.wait : WAIT_MAX);
+	session_renew_wait(s);
 	session_post(s, event);
 	return 0;
 }

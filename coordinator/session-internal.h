@@ -62,3 +62,5 @@ struct session *session_alloc(struct session_context *context);
 struct session *session_free(struct session *session);
 void session_link(struct session *session);
 void session_arm_lease(struct session *session);
+/* How long the session queues behind other sets, from now. */
+void session_renew_wait(struct session *session);

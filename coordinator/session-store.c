@@ -238,7 +238,7 @@ int session_from_json(struct session *s, json_t *value, struct err *err)
 	s->lease_until = number_of(value, "LeaseUntil");
 	s->error.code = (enum vss_error)number_of(value, "Error");
 	text_format(s->error.text, sizeof s->error.text, "%s", text_of(value, "ErrorText"));
-	s->wait_deadline = clock_now() + s->context->config->wait;
+	session_renew_wait(s);
 	return 0;
 }
 

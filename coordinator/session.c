@@ -580,6 +580,7 @@ static void do_state_work(struct session *s)
 	case SESSION_RETRYING:
 		record_attempt(s, &s->error);
 		release_locks(s);
+		session_renew_wait(s);
 		s->attempt++;
 		break;
 	case SESSION_FAILED:
