@@ -115,6 +115,7 @@ lab_start_bus() {
 		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
 		 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 		<busconfig>
+		  <type>system</type>
 		  <listen>unix:path=$lab/bus</listen>
 		  <auth>EXTERNAL</auth>
 		  <policy context="default">
