@@ -75,6 +75,8 @@ static void a_hook_that_hangs_is_killed_with_its_group(void **state)
 	assert_true(answer.elapsed < 2000 * USEC_PER_MSEC);
 	stage_answer_clear(&answer);
 	read_file(f, "pid", text, sizeof text);
+	for (int i = 0; i < 200 && process_runs(atoi(text)); i++)
+		stage_wait(f->stage, 10);
 	assert_false(process_runs(atoi(text)));
 	expect(f, "Abort", VSS_OK, NULL);
 	expect_log(f, "thaw abort\n");
