@@ -120,13 +120,14 @@ test_repair() {
 	make_copies true "$DIR/a/sv" || return 1
 	answer=$(ask b "$(op open "$MEMBERS")")
 	ok "$answer" || return 1
+	# shellcheck disable=SC2154 # b_pid: set by open_worker
 	dir=/proc/$b_pid/fd/$(jq -r '.Members[0].Directory' <<<"$answer" | tr -dc 0-9)
 	echo repaired >"$dir/file" || fail "cannot repair"
 	btrfs -q subvolume create "$dir/nested" && btrfs -q subvolume create "$dir/nested/deeper" || fail "nested"
 	btrfs -q property set "$DIR/a/.vss/$COPIES/work/nested" ro true
 	exec {fd}>>"$dir/file"
 	seal || return 1
-	echo late >&$fd 2>/dev/null
+	{ echo late >&"$fd"; } 2>/dev/null
 	exec {fd}>&-
 	[ "$(cat "$DIR/a/.vss/$COPIES/copy/file")" = repaired ] || fail "content differs"
 	[ "$(cat "$DIR/a/sv/file")" = "data of $DIR/a/sv" ] || fail "the original changed"
@@ -364,7 +365,7 @@ test_kill() {
 		for round in 1 2 3 4 5 6 7 8; do
 			open_worker k btrfs
 			local m members request
-			m=$(member "$DIR/a/sv" $([ $((round % 2)) = 0 ] && echo true || echo false))
+			m=$(member "$DIR/a/sv" "$([ $((round % 2)) = 0 ] && echo true || echo false)")
 			copy=$(jq -r .Copy <<<"$m")
 			request=$(prepare "$m" "$(member "$DIR/b/sv")")
 			[ $what = prepare ] && say k "kill $((RANDOM % 1500))"
@@ -515,7 +516,7 @@ median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 # Not a test of speed: prints what one copy costs in each op, in microseconds.
 test_times() {
 	local op i answer m t
-	for i in $(seq 15); do
+	for _ in $(seq 15); do
 		m=$(member "$DIR/a/sv")
 		answer=$(ask b "time $(prepare "$m")"); jq .usec <<<"$answer" >>"$DIR/t.1prepare"
 		m=$(jq -c .Members <<<"$answer")
@@ -523,7 +524,7 @@ test_times() {
 		ask b "time $(op seal "$(with_records "$m")")" | jq .usec >>"$DIR/t.4seal"
 		ask v "time {\"op\":\"resolve\",\"Paths\":[\"$DIR/a/sv\"]}" | jq .usec >>"$DIR/t.0resolve"
 	done
-	for i in $(seq 15); do remove "$(copies "$A" | head -1)" "$A" >/dev/null; done
+	for _ in $(seq 15); do remove "$(copies "$A" | head -1)" "$A" >/dev/null; done
 	for t in "$DIR"/t.*; do echo "    ${t##*/t.?}: $(median <"$t") us"; done
 }
 
@@ -532,6 +533,7 @@ open_worker v volumes
 new_fs a 1G && A=$(fs_uuid "$DIR/a") && A_LOOP=$LOOP && new_subvolume "$DIR/a/sv" && new_subvolume "$DIR/a/sv2" || exit 99
 new_fs b 300M && B=$(fs_uuid "$DIR/b") && B_LOOP=$LOOP && new_subvolume "$DIR/b/sv" && new_subvolume "$DIR/b/sv2" || exit 99
 
+# shellcheck disable=SC2046 # words
 [ $# -gt 0 ] || set -- $(declare -F | sed -n 's/declare -f test_//p')
 WORST=0
 for name; do
