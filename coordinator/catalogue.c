@@ -14,8 +14,11 @@
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
 #define ROLE "btrfs"                   /* of the one provider there is */
 
+#define BUCKETS 256
+
 struct shadow {
 	struct shadow *next; /* oldest first */
+	struct shadow *same_bucket;
 	char id[ID_SIZE];
 	char *token;
 	json_t *row;
@@ -35,6 +38,7 @@ struct catalogue {
 	const char *machine_id;
 	struct catalogue_listener listener;
 	struct shadow *shadows;
+	struct shadow *buckets[BUCKETS]; /* the same, by id */
 	struct job *reading;
 	struct waiter *waiters, *next_waiters; /* of this reading; of the one after it */
 	sd_event_source *settle;
@@ -105,12 +109,37 @@ struct catalogue *catalogue_free(struct catalogue *catalogue)
 	return NULL;
 }
 
+/* Ids are random: two hex digits of one spread them. */
+static size_t bucket_of(const char *copy)
+{
+	char digits[3] = { copy[0], copy[0] ? copy[1] : '\0', '\0' };
+
+	return strtoul(digits, NULL, 16) % BUCKETS;
+}
+
 static struct shadow *find(const struct catalogue *catalogue, const char *copy)
 {
-	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+	for (struct shadow *s = catalogue->buckets[bucket_of(copy)]; s; s = s->same_bucket)
 		if (strcmp(s->id, copy) == 0)
 			return s;
 	return NULL;
+}
+
+static void bucket_add(struct catalogue *catalogue, struct shadow *shadow)
+{
+	struct shadow **bucket = &catalogue->buckets[bucket_of(shadow->id)];
+
+	shadow->same_bucket = *bucket;
+	*bucket = shadow;
+}
+
+static void bucket_remove(struct catalogue *catalogue, struct shadow *shadow)
+{
+	struct shadow **link = &catalogue->buckets[bucket_of(shadow->id)];
+
+	while (*link != shadow)
+		link = &(*link)->same_bucket;
+	*link = shadow->same_bucket;
 }
 
 /* ---- rows ---- */
@@ -191,6 +220,7 @@ static void add_row(struct catalogue *catalogue, const char *copy, const char *t
 			link = &(*link)->next;
 		s->next = *link;
 		*link = s;
+		bucket_add(catalogue, s);
 	}
 	s->row = row;
 	s->seen = true;
@@ -214,6 +244,7 @@ void catalogue_forget(struct catalogue *catalogue, const char *copy)
 		if (strcmp(s->id, copy) != 0)
 			continue;
 		*link = s->next;
+		bucket_remove(catalogue, s);
 		catalogue->stale = catalogue->reading != NULL;
 		catalogue->listener.removed(s->id, catalogue->listener.data);
 		shadow_free(s);
