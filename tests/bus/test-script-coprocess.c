@@ -94,6 +94,31 @@ static void a_coprocess_that_hangs_is_killed(void **state)
 	expect(f, "Freeze", VSS_OK, NULL);
 }
 
+/* Both get their answers, in their order; the late one to the freeze is not taken for the abort's. */
+static void an_abort_may_come_before_the_answer(void **state)
+{
+	struct fixture *f = *state;
+	const struct stage_event event = { .name = "Freeze", .session = f->session, .set = f->set };
+	struct stage_answer answer;
+	bool answered = false;
+
+	start_coprocess(f,
+			"while read -r event rest; do echo $event >>$DIR/log; [ $event = freeze ] && sleep 1; "
+			"echo ok to $event; done",
+			"");
+	stage_begin(f->stage, &event, &answer, &answered);
+	for (int i = 0; i < 200 && !exists(f, "log"); i++)
+		stage_wait(f->stage, 10);
+	expect(f, "Abort", VSS_OK, "to abort");
+	stage_settle(f->stage, &answered, 5000);
+	assert_int_not_equal(answer.error, VSS_OK);
+	stage_answer_clear(&answer);
+	expect_log(f, "freeze\nabort\n");
+	new_set(f);
+	expect(f, "Freeze", VSS_OK, "to freeze");
+	expect_unbroken(f, true);
+}
+
 static void a_hook_may_stand_beside_a_coprocess(void **state)
 {
 	struct fixture *f = *state;
@@ -112,9 +137,10 @@ static void a_hook_may_stand_beside_a_coprocess(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_coprocess_answers_events),	TEST(garbage_kills_and_restarts_it),
-		TEST(death_in_an_event_is_its_failure), TEST(death_while_frozen_breaks_the_freeze),
-		TEST(a_coprocess_that_hangs_is_killed), TEST(a_hook_may_stand_beside_a_coprocess),
+		TEST(a_coprocess_answers_events),	   TEST(garbage_kills_and_restarts_it),
+		TEST(death_in_an_event_is_its_failure),	   TEST(death_while_frozen_breaks_the_freeze),
+		TEST(a_coprocess_that_hangs_is_killed),	   TEST(an_abort_may_come_before_the_answer),
+		TEST(a_hook_may_stand_beside_a_coprocess),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
