@@ -515,7 +515,7 @@ median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 # Not a test of speed: prints what one copy costs in each op, in microseconds.
 test_times() {
-	local op i answer m t
+	local op answer m t
 	for _ in $(seq 15); do
 		m=$(member "$DIR/a/sv")
 		answer=$(ask b "time $(prepare "$m")"); jq .usec <<<"$answer" >>"$DIR/t.1prepare"
