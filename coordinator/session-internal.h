@@ -14,6 +14,11 @@ void session_save(struct session *session);
 /* Paths below members that are no members themselves: what the set does not hold. */
 json_t *session_not_included(const struct session *session);
 
+/* session-work.c: begins the state's work; fills in the error where a state was left without one. */
+void session_begin_work(struct session *session);
+void session_explain_expiry(struct session *session);
+void session_explain_cancel(struct session *session);
+
 /* plan.c: who takes part, and why the set is less than the best. */
 void plan_start(struct session *session);
 void plan_resolve(struct session *session); /* the second half of plan_start */

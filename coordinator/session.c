@@ -211,74 +211,6 @@ void session_save(struct session *s)
 		log_warning("session %s: %s; a restart of vssd would end it", s->id, err.text);
 }
 
-static json_t *error_result(const struct err *err)
-{
-	return json_pack("{sb ss sI ss sb}", "Success", 0, "Error", error_name(err->code), "Code",
-			 (json_int_t)error_code(err->code), "Message", err->text, "Retryable",
-			 error_is_retryable(err->code));
-}
-
-static bool is_member_path(const struct session *s, json_t *path)
-{
-	for (size_t i = 0; i < s->n_members; i++)
-		if (json_equal(json_object_get(s->members[i].volume, "Path"), path))
-			return true;
-	return false;
-}
-
-json_t *session_not_included(const struct session *s)
-{
-	json_t *paths = json_array(), *row;
-	size_t i, j;
-
-	for (i = 0; i < s->n_members; i++)
-		json_array_foreach(s->members[i].below, j, row)
-			if (!is_member_path(s, json_object_get(row, "Path")))
-				json_array_append(paths, json_object_get(row, "Path"));
-	return paths;
-}
-
-static json_t *set_result(const struct session *s)
-{
-	json_t *result = json_pack("{sb ss so sO so sI sO}", "Success", 1, "Set", s->set, "Shadows", copies_rows(s),
-				   "Warnings", s->warnings, "NotIncluded", session_not_included(s), "HoldUsec",
-				   (json_int_t)s->hold, "Attempts", s->attempts);
-
-	json_object_update_new(result, plan_label(s));
-	return result;
-}
-
-/* Ends the requestor's operation, if one is under way. result is taken. */
-static void finish(struct session *s, json_t *result)
-{
-	if (!*s->operation) {
-		json_decref(result);
-		return;
-	}
-	memcpy(s->last_operation, s->operation, sizeof s->last_operation);
-	s->operation[0] = '\0';
-	s->want_snapshot = false;
-	json_decref(s->last_result);
-	s->last_result = result;
-	session_save(s);
-	s->context->listener.finished(s, s->last_operation, result, s->context->listener.data);
-}
-
-static void finish_failed(struct session *s)
-{
-	json_t *result = error_result(&s->error);
-
-	json_object_set(result, "Attempts", s->attempts);
-	json_object_set(result, "Warnings", s->warnings);
-	finish(s, result);
-}
-
-static void record_attempt(struct session *s, const struct err *err)
-{
-	json_array_append_new(s->attempts, json_pack("{sI ss ss}", "Number", (json_int_t)s->attempt, "Error",
-						     error_name(err->code), "Message", err->text));
-}
-
 /* A set is repeated only if nothing that failed in it would fail again by itself. */
 static bool should_retry(const struct session *s)
 {
@@ -288,76 +220,6 @@ static bool should_retry(const struct session *s)
 		if (s->participants[i].error && !error_is_retryable(s->participants[i].error))
 			return false;
 	return true;
-}
-
-static void begin_attempt(struct session *s)
-{
-	s->error = (struct err){ 0 };
-	s->first_freeze = s->hold = 0;
-	s->hold_deadline = USEC_INFINITY;
-	s->clean = true;
-	s->began = clock_now();
-	json_array_clear(s->timeline);
-	json_array_clear(s->doubts);
-	json_array_clear(s->warnings);
-	id_new(s->set);
-	for (size_t i = 0; i < s->n_members; i++)
-		id_new(s->members[i].copy);
-}
-
-/* ---- waiting for others ---- */
-
-static void lock_granted(void *data)
-{
-	session_post(data, SESSION_EVENT_DONE);
-}
-
-static json_t *lock_holder(const struct session *s)
-{
-	return json_pack("{ss sI sI ss sI}", "Session", s->id, "Uid", (json_int_t)s->uid, "Pid", (json_int_t)s->pid,
-			 "Command", s->options.command, "Since", (json_int_t)s->created);
-}
-
-static void wait_for(struct session *s, struct lock **lock, json_t *domains)
-{
-	autojson json_t *owned = domains;
-
-	*lock = locks_request(s->context->locks, owned, lock_holder(s), lock_granted, s);
-	if (*lock && lock_is_granted(*lock))
-		session_post(s, SESSION_EVENT_DONE);
-	else if (!*lock || s->options.wait == 0)
-		session_post(s, SESSION_EVENT_EXPIRED);
-}
-
-static void release_locks(struct session *s)
-{
-	s->writer_lock = lock_release(s->writer_lock);
-	s->lock = lock_release(s->lock);
-}
-
-json_t *session_waiting_for(const struct session *s)
-{
-	if (s->writer_lock && !lock_is_granted(s->writer_lock))
-		return lock_waits_for(s->writer_lock);
-	if (s->lock && !lock_is_granted(s->lock))
-		return lock_waits_for(s->lock);
-	return json_array();
-}
-
-static void waited_too_long(struct session *s)
-{
-	autojson json_t *others = session_waiting_for(s);
-	json_t *other = json_array_get(others, 0);
-
-	if (s->error.code)
-		return;
-	err_set(&s->error, VSS_E_SNAPSHOT_SET_IN_PROGRESS,
-		"Session %s (pid %" JSON_INTEGER_FORMAT "%s%s) is creating a set that shares %s with this one: wait for it, or end it with vssctl abort",
-		json_string_value(json_object_get(other, "Session")) ?: "?",
-		json_integer_value(json_object_get(other, "Pid")),
-		json_string_length(json_object_get(other, "Command")) ? ", " : "",
-		json_string_value(json_object_get(other, "Command")) ?: "",
-		json_string_value(json_object_get(other, "Domain")) ?: "something");
 }
 
 /* ---- states ---- */
@@ -399,199 +261,6 @@ static void arm_timer(struct session *s, uint64_t deadline)
 	sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
 }
 
-/* What expired has no error of its own yet. */
-static void explain_expiry(struct session *s)
-{
-	if (s->error.code)
-		return;
-	if (s->state == SESSION_WAITING || s->state == SESSION_WAITING_FOR_WRITERS)
-		waited_too_long(s);
-	else if (s->state >= SESSION_FREEZING_FRONT_END && s->state <= SESSION_CUTTING)
-		err_set(&s->error, VSS_E_HOLD_WRITES_TIMEOUT,
-			"The writers were held for as long as they bear it and the copies were not made (phase %s)",
-			session_state_name(s->state));
-	else if (s->state == SESSION_PREPARED)
-		err_set(&s->error, VSS_E_TIMED_OUT,
-			"The requestor prepared the backup and did not go on within a minute, while others wait");
-	else
-		err_set(&s->error, VSS_E_TIMED_OUT, "The phase %s took longer than its limit",
-			session_state_name(s->state));
-}
-
-static void explain_cancel(struct session *s)
-{
-	if (!s->error.code)
-		err_set(&s->error, VSS_E_CANCELLED, "The session was ended in the phase %s",
-			session_state_name(s->state));
-}
-
-static void enter_failed(struct session *s)
-{
-	record_attempt(s, &s->error);
-	release_locks(s);
-	finish_failed(s);
-	if (s->closing)
-		session_post(s, SESSION_EVENT_CANCEL);
-}
-
-static void enter_created(struct session *s)
-{
-	release_locks(s);
-	copies_close_fds(s);
-	record_attempt(s, &(struct err){ 0 });
-	finish(s, set_result(s));
-	if (s->closing)
-		session_post(s, SESSION_EVENT_CANCEL);
-}
-
-static void enter_completed(struct session *s)
-{
-	json_t *result = json_pack("{sb}", "Success", 1);
-
-	for (size_t i = 0; i < s->n_participants; i++) {
-		const struct participant *p = &s->participants[i];
-		struct err err = { 0 };
-		if (!p->error || p->failed_at != WRITER_EVENT_BACKUP_COMPLETE)
-			continue;
-		err_set(&err, p->error, "Writer '%s' failed at BackupComplete: %s%s%s", p->writer->name,
-			error_text(p->error), *p->message ? ": " : "", p->message);
-		json_decref(result);
-		result = error_result(&err);
-		break;
-	}
-	finish(s, result);
-}
-
-static void enter_closing(struct session *s)
-{
-	release_locks(s);
-	explain_cancel(s);
-	finish_failed(s);
-	s->outstanding++; /* until both have begun */
-	writers_shutdown(s);
-	copies_remove(s);
-	s->outstanding--;
-	participants_done(s);
-}
-
-static void enter_preparing(struct session *s)
-{
-	s->outstanding++; /* until both have begun */
-	copies_prepare(s);
-	writers_send(s, WRITER_EVENT_PREPARE_SNAPSHOT);
-	s->outstanding--;
-	participants_done(s);
-}
-
-static void enter_opening(struct session *s)
-{
-	s->hold = s->first_freeze ? clock_now() - s->first_freeze : 0;
-	s->hold_deadline = USEC_INFINITY;
-	copies_open(s);
-}
-
-static void do_state_work(struct session *s)
-{
-	switch (s->state) {
-	case SESSION_NONE:
-	case SESSION_STATE_COUNT:
-	case SESSION_CLOSED:
-		break;
-	case SESSION_IDLE:
-		plan_forget(s);
-		finish(s, s->error.code ? error_result(&s->error) : json_pack("{sb}", "Success", 1));
-		s->error = (struct err){ 0 };
-		break;
-	case SESSION_GATHERING:
-	case SESSION_IDENTIFYING:
-		writers_identify(s);
-		break;
-	case SESSION_WAITING:
-		begin_attempt(s);
-		s->n_locked = s->n_members;
-		wait_for(s, &s->lock, plan_storage_domains(s));
-		break;
-	case SESSION_PLANNING:
-		plan_start(s);
-		break;
-	case SESSION_WAITING_FOR_WRITERS:
-		wait_for(s, &s->writer_lock, plan_late_domains(s));
-		break;
-	case SESSION_PREPARING_BACKUP:
-		writers_send(s, WRITER_EVENT_PREPARE_BACKUP);
-		break;
-	case SESSION_PREPARED:
-		if (s->want_snapshot)
-			session_post(s, SESSION_EVENT_SNAPSHOT);
-		else
-			finish(s, json_pack("{sb}", "Success", 1));
-		break;
-	case SESSION_PREPARING:
-		enter_preparing(s);
-		break;
-	case SESSION_FLUSHING:
-		copies_flush(s);
-		break;
-	case SESSION_FREEZING_FRONT_END:
-		writers_freeze_level(s, WRITER_LEVEL_FRONT_END);
-		break;
-	case SESSION_FREEZING_BACK_END:
-		writers_freeze_level(s, WRITER_LEVEL_BACK_END);
-		break;
-	case SESSION_FREEZING_SYSTEM:
-		writers_freeze_level(s, WRITER_LEVEL_SYSTEM);
-		break;
-	case SESSION_CUTTING:
-		copies_cut(s);
-		break;
-	case SESSION_THAWING_SYSTEM:
-		writers_thaw_level(s, WRITER_LEVEL_SYSTEM);
-		break;
-	case SESSION_THAWING_BACK_END:
-		writers_thaw_level(s, WRITER_LEVEL_BACK_END);
-		break;
-	case SESSION_THAWING_FRONT_END:
-		writers_thaw_level(s, WRITER_LEVEL_FRONT_END);
-		break;
-	case SESSION_OPENING:
-		enter_opening(s);
-		break;
-	case SESSION_POST_SNAPSHOT:
-		writers_post_snapshot(s);
-		break;
-	case SESSION_SEALING:
-		copies_seal(s);
-		break;
-	case SESSION_CREATED:
-		enter_created(s);
-		break;
-	case SESSION_COMPLETING:
-		writers_send(s, WRITER_EVENT_BACKUP_COMPLETE);
-		break;
-	case SESSION_COMPLETED:
-		enter_completed(s);
-		break;
-	case SESSION_ABORTING_WRITERS:
-		writers_abort(s);
-		break;
-	case SESSION_ABORTING_COPIES:
-		copies_abort(s);
-		break;
-	case SESSION_RETRYING:
-		record_attempt(s, &s->error);
-		release_locks(s);
-		session_renew_wait(s);
-		s->attempt++;
-		break;
-	case SESSION_FAILED:
-		enter_failed(s);
-		break;
-	case SESSION_CLOSING:
-		enter_closing(s);
-		break;
-	}
-}
-
 /* A slow thaw goes on while the next level is thawed; any other state ends what the one before it left under way. */
 static bool keeps_calls(enum session_state next)
 {
@@ -619,9 +288,9 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	log_line(LOG_LEVEL_DEBUG, "session %s: %s -> %s (%s, after %llu us)", s->id, session_state_name(s->state),
 		 session_state_name(next), session_event_name(event), (unsigned long long)(now - s->state_began));
 	if (event == SESSION_EVENT_EXPIRED && next != SESSION_WAITING && !keeps_calls(next))
-		explain_expiry(s);
+		session_explain_expiry(s);
 	if (event == SESSION_EVENT_CANCEL)
-		explain_cancel(s);
+		session_explain_cancel(s);
 	if (!keeps_calls(next)) {
 		activation_end(s);
 		writers_forget_calls(s);
@@ -633,7 +302,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	s->state_began = now;
 	s->saved = false;
 	arm_timer(s, state_deadline(s));
-	do_state_work(s);
+	session_begin_work(s);
 	/* The hold's budget begins with the first Freeze that the state's work has sent. */
 	if (s->state == next && next >= SESSION_FREEZING_FRONT_END && next <= SESSION_CUTTING)
 		arm_timer(s, state_deadline(s));
