@@ -250,7 +250,7 @@ static int check_room(const struct registry *registry, const struct writer *same
 	if (writers_of_connection(registry, bus_name) >= REGISTRY_WRITERS_PER_CONNECTION)
 		return err_set(err, VSS_E_LIMITS_EXCEEDED, "A connection may register at most %d writers",
 			       REGISTRY_WRITERS_PER_CONNECTION);
-	if (registry->n_present >= registry->max_writers)
+	if (!(same && same->present) && registry->n_present >= registry->max_writers)
 		return err_set(err, VSS_E_LIMITS_EXCEEDED,
 			       "At most %zu writers may be registered (MaxWriters in vssd.conf)", registry->max_writers);
 	return 0;
@@ -452,7 +452,7 @@ void writer_event_ended(struct writer *writer, enum writer_event event, enum vss
 		r->elapsed = elapsed;
 		text_format(r->message, sizeof r->message, "%s", message);
 	} else if (!had_failed || event == WRITER_EVENT_PREPARE_BACKUP || event == WRITER_EVENT_PREPARE_SNAPSHOT ||
-		   (event == WRITER_EVENT_IDENTIFY && r->phase == WRITER_EVENT_IDENTIFY)) {
+		   event == WRITER_EVENT_FREEZE || (event == WRITER_EVENT_IDENTIFY && r->phase == WRITER_EVENT_IDENTIFY)) {
 		/* A failure stays on record until the next session's first event overwrites it (or a reset): the abort
 		 * that follows it is no news about it. What a probe found, the next probe overwrites. */
 		r->state = writer_state_after(event, had_failed ? WRITER_STATE_STABLE : r->state);
