@@ -44,10 +44,12 @@ void shadow_faces_free(struct coordinator *coordinator);
 /* volume-bus.c */
 void face_list_volumes(struct bus_call *call, void *object);
 void face_list_providers(struct bus_call *call, void *object);
-/* Resolves a path (string) or descriptor (index) of the call: fn gets the volumes worker's rows, or the error. With
- * recursive also all volumes below it. fn runs exactly once; call stays the caller's. */
+/* Resolves a path (string) or descriptor (index) of the call: fn gets the volumes worker's rows, or the error. What lies
+ * below the volume is not looked for, named in its row, or resolved as well. fn runs exactly once; call stays the
+ * caller's. */
+enum face_below { FACE_BELOW_IGNORED, FACE_BELOW_NAMED, FACE_BELOW_TOO };
 typedef void (*face_volumes_fn)(struct bus_call *call, const struct err *err, json_t *volumes, void *data);
-void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t *volume, bool recursive,
+void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t *volume, enum face_below below,
 		  face_volumes_fn fn, void *data);
 
 /* options.c */

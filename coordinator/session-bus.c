@@ -204,14 +204,16 @@ static void add_allowed(struct bus_call *call, uid_t uid, const struct err *err,
 {
 	struct addition *addition = data;
 	struct session_face *face = find_face(addition->coordinator, addition->session);
-	json_t *recursive = json_object_get(call_options(call), "Recursive");
+	json_t *option = json_object_get(call_options(call), "Recursive");
+	bool recursive;
 
 	if (err->code || !face) {
 		volumes_resolved(call, err, NULL, addition);
 		return;
 	}
+	recursive = option ? json_is_true(option) : face->session->options.recursive;
 	face_resolve(addition->coordinator, call, json_array_get(bus_call_args(call), 0),
-		     recursive ? json_is_true(recursive) : face->session->options.recursive, volumes_resolved, addition);
+		     recursive ? FACE_BELOW_TOO : FACE_BELOW_NAMED, volumes_resolved, addition);
 }
 
 static void do_add_to_set(struct bus_call *call, struct session_face *face)

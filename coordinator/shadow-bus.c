@@ -220,7 +220,7 @@ static void choose(struct coordinator *c, struct bus_call *call, void (*go)(stru
 	if (filter_id(choice->filter, options, "Shadow", &err) < 0 || filter_id(choice->filter, options, "Set", &err) < 0)
 		choice_read(&err, choice);
 	else if (path)
-		face_resolve(c, call, path, false, choice_resolved, choice);
+		face_resolve(c, call, path, FACE_BELOW_IGNORED, choice_resolved, choice);
 	else
 		catalogue_refresh(c->catalogue, choice_read, choice);
 }

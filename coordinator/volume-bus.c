@@ -98,7 +98,7 @@ static int check_path(struct resolution *r, json_t *volume, struct err *err)
 	return r->fd >= 0 ? 0 : err_set(err, VSS_E_INVALID_ARGUMENT, "A volume is given as a path or as a descriptor");
 }
 
-void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t *volume, bool recursive,
+void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t *volume, enum face_below below,
 		  face_volumes_fn fn, void *data)
 {
 	struct resolution *r = calloc(1, sizeof *r);
@@ -111,7 +111,7 @@ void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t
 	}
 	*r = (struct resolution){ .coordinator = coordinator,
 				  .call = call,
-				  .recursive = recursive,
+				  .recursive = below == FACE_BELOW_TOO,
 				  .fd = -1,
 				  .volumes = json_array(),
 				  .fn = fn,
@@ -121,8 +121,9 @@ void face_resolve(struct coordinator *coordinator, struct bus_call *call, json_t
 		return;
 	}
 	json_t *path = r->fd >= 0 ? json_integer(0) : json_incref(volume);
-	if (!workers_run(coordinator->workers, "volumes", "resolve", json_pack("{s[o] sb}", "Paths", path, "Below", 1),
-			 &r->fd, r->fd >= 0 ? 1 : 0, clock_now() + coordinator->config.resolve, resolved, r, &err))
+	if (!workers_run(coordinator->workers, "volumes", "resolve",
+			 json_pack("{s[o] sb}", "Paths", path, "Below", below != FACE_BELOW_IGNORED), &r->fd,
+			 r->fd >= 0 ? 1 : 0, clock_now() + coordinator->config.resolve, resolved, r, &err))
 		resolution_end(r, &err);
 }
 
