@@ -181,7 +181,7 @@ bench_list() {
 		snapper create
 	done
 	judge "$build/tests/bench/compare" --rounds "$rounds" --target 1.0 "list, 500 copies" \
-		:: "vssctl list shadows" "$build/requestor/vssctl" list shadows --for "$volume" \
+		:: "vssctl list shadows" "$build/requestor/vssctl" list shadows \
 		:: "snapper list" snapper list
 }
 
