@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "coordinator/faces.h"
 #include "coordinator/log.h"
 
+#define TRIM_AFTER (1 * USEC_PER_SEC)
 #define STOP_PATIENCE (10 * USEC_PER_SEC) /* a set that is being created may end before vssd does */
 
 struct arguments {
@@ -28,10 +30,10 @@ struct arguments {
 struct daemon {
 	struct coordinator c;
 	struct arguments arguments;
-	sd_event_source *idle, *turn, *mounts, *term, *interrupt, *patience;
+	sd_event_source *idle, *trim, *turn, *mounts, *term, *interrupt, *patience;
 	int mounts_fd;
 	bool idle_armed, stopping;
-	uint64_t calls_at_release;
+	uint64_t calls_at_release, calls_at_trim;
 };
 
 /* ---- the command line ---- */
@@ -181,6 +183,27 @@ static int idle_over(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
+/* A list of hundreds of copies or writers leaves megabytes of free heap behind. */
+static int trim_due(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct daemon *d = data;
+
+	if (d->c.sessions.n_sessions == 0)
+		malloc_trim(0);
+	return 0;
+}
+
+static void plan_trim(struct daemon *d)
+{
+	uint64_t calls = bus_calls_received(d->c.bus);
+
+	if (calls == d->calls_at_trim)
+		return;
+	d->calls_at_trim = calls;
+	sd_event_source_set_time(d->trim, clock_now() + TRIM_AFTER);
+	sd_event_source_set_enabled(d->trim, SD_EVENT_ONESHOT);
+}
+
 /* After each turn of the loop: whatever happened was activity, and begins the idle time anew. */
 static int on_turn(sd_event_source *source, void *data)
 {
@@ -189,6 +212,7 @@ static int on_turn(sd_event_source *source, void *data)
 	log_flush();
 	if (d->stopping && !is_creating(d))
 		sd_event_exit(d->c.event, 0);
+	plan_trim(d);
 	if (d->c.config.idle_timeout == USEC_INFINITY)
 		return 0;
 	if (!is_idle(d)) {
@@ -335,11 +359,13 @@ static int make_sources(struct daemon *d, struct err *err)
 	if (sd_event_add_signal(event, &d->term, SIGTERM, on_signal, d) < 0 ||
 	    sd_event_add_signal(event, &d->interrupt, SIGINT, on_signal, d) < 0 ||
 	    sd_event_add_time(event, &d->idle, CLOCK_MONOTONIC, USEC_INFINITY, USEC_PER_SEC, idle_over, d) < 0 ||
+	    sd_event_add_time(event, &d->trim, CLOCK_MONOTONIC, USEC_INFINITY, USEC_PER_SEC, trim_due, d) < 0 ||
 	    sd_event_add_post(event, &d->turn, on_turn, d) < 0 ||
 	    (d->mounts_fd >= 0 &&
 	     sd_event_add_io(event, &d->mounts, d->mounts_fd, EPOLLPRI, on_mounts, d) < 0))
 		return err_set(err, VSS_E_UNEXPECTED, "Cannot set up the event loop");
 	sd_event_source_set_enabled(d->idle, SD_EVENT_OFF);
+	sd_event_source_set_enabled(d->trim, SD_EVENT_OFF);
 	sd_event_set_watchdog(event, true);
 	return 0;
 }
@@ -385,7 +411,7 @@ static void finish(struct daemon *d)
 	state_store_free(c->writer_store);
 	state_store_free(c->session_store);
 	manifests_done(&c->manifests);
-	sd_event_source *sources[] = { d->idle, d->turn, d->mounts, d->term, d->interrupt, d->patience };
+	sd_event_source *sources[] = { d->idle, d->trim, d->turn, d->mounts, d->term, d->interrupt, d->patience };
 	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
 		sd_event_source_disable_unref(sources[i]);
 	if (d->mounts_fd >= 0)
