@@ -465,7 +465,7 @@ static json_t *known_tokens(struct catalogue *catalogue)
 static void start_reading(struct catalogue *catalogue)
 {
 	struct err err = { 0 };
-	struct waiter *waiters;
+	struct waiter *waiters, *next;
 
 	catalogue->stale = false;
 	catalogue->reading = workers_run(catalogue->workers, ROLE, "list",
@@ -475,8 +475,11 @@ static void start_reading(struct catalogue *catalogue)
 					 &err);
 	if (catalogue->reading)
 		return;
+	/* Those of a reading that had to be repeated, and those who came meanwhile. */
 	waiters = steal_pointer(catalogue->waiters);
+	next = steal_pointer(catalogue->next_waiters);
 	tell(&waiters, &err);
+	tell(&next, &err);
 }
 
 void catalogue_refresh(struct catalogue *catalogue, catalogue_fn fn, void *data)
