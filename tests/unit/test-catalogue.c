@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The view of storage: what is read, what is remembered, what is swept, what is left alone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "coordinator/catalogue.h"
+#include "tests/unit/fake-workers.h"
+#include "tests/unit/tape.h"
+
+#define US "00000000000000000000000000000001"
+#define THEM "00000000000000000000000000000002"
+#define COPY(n) "00000000-0000-4000-8000-00000000000" n
+
+struct bench {
+	sd_event *event;
+	struct config config;
+	struct workers *workers;
+	struct catalogue *catalogue;
+	char answer[4096];
+	unsigned told;
+	struct err last;
+	const char *live_session, *live_set;
+};
+
+static void added(const char *copy, void *data)
+{
+	tape_add("added %s", copy + 35);
+}
+
+static void removed(const char *copy, void *data)
+{
+	tape_add("removed %s", copy + 35);
+}
+
+static bool session_lives(const char *session, void *data)
+{
+	const char *live = ((struct bench *)data)->live_session;
+
+	return live && strcmp(session, live) == 0;
+}
+
+static bool set_lives(const char *set, void *data)
+{
+	const char *live = ((struct bench *)data)->live_set;
+
+	return live && strcmp(set, live) == 0;
+}
+
+static int setup(void **state)
+{
+	static struct bench b;
+
+	b = (struct bench){ 0 };
+	tape_clear();
+	config_defaults(&b.config);
+	assert_true(sd_event_new(&b.event) >= 0);
+	b.workers = fake_workers_new(b.event);
+	b.catalogue = catalogue_new(b.event, b.workers, &b.config, US,
+				    &(struct catalogue_listener){ added, removed, session_lives, set_lives, &b });
+	*state = &b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	workers_free(b->workers);
+	catalogue_free(b->catalogue);
+	sd_event_unref(b->event);
+	return 0;
+}
+
+static void turns(struct bench *b)
+{
+	while (sd_event_run(b->event, 0) > 0)
+		;
+}
+
+static void told(const struct err *err, void *data)
+{
+	struct bench *b = data;
+
+	b->told++;
+	b->last = *err;
+}
+
+/* Storage holds this from now on: the inside of one filesystem's object. */
+static void storage(struct bench *b, const char *inside)
+{
+	fake_workers_obey(b->workers);
+	snprintf(b->answer, sizeof b->answer, "{\"Filesystems\": [{\"Uuid\": \"fs\", %s}]}", inside);
+	fake_workers_rule(b->workers, "list", FAKE_OK, VSS_OK, b->answer);
+}
+
+static void read_it(struct bench *b)
+{
+	unsigned before = b->told;
+
+	catalogue_refresh(b->catalogue, told, b);
+	turns(b);
+	assert_int_equal(b->told, before + 1);
+}
+
+#define RECORD(host, persistent, session, created)                                                           \
+	"{\"Host\": \"" host "\", \"Persistent\": " persistent ", \"Session\": \"" session                   \
+	"\", \"Set\": \"s1\", \"SetCount\": 1, \"Created\": " created ", \"Volume\": {\"Path\": \"/data\", \"Id\": \"v1\"}}"
+#define ENTRY(n, token, record) "{\"Copy\": \"" COPY(n) "\", \"Token\": \"" token "\", \"Record\": " record "}"
+
+static void rows_of_what_is_there(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("2", "t", RECORD(US, "true", "", "20")) "," ENTRY(
+			   "1", "t", RECORD(US, "true", "", "10")) "," ENTRY("3", "t", RECORD(THEM, "true", "", "15")) "]");
+	read_it(b);
+	assert_int_equal(b->last.code, VSS_OK);
+	autojson json_t *rows = catalogue_rows(b->catalogue, NULL), *row = catalogue_row(b->catalogue, COPY("3"));
+	assert_int_equal(json_array_size(rows), 3);
+	assert_int_equal(catalogue_count(b->catalogue), 3);
+	for (size_t i = 0; i < 3; i++) /* oldest first */
+		assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, i), "Created")), 10 + 5 * (int)i);
+	assert_string_equal(json_string_value(json_object_get(row, "State")), "foreign");
+	assert_string_equal(json_string_value(json_object_get(row, "Volume")), "/data");
+	autojson json_t *filter = json_pack("{ss}", "Shadow", COPY("1"));
+	autojson json_t *one = catalogue_rows(b->catalogue, filter);
+	assert_int_equal(json_array_size(one), 1);
+	assert_null(catalogue_row(b->catalogue, COPY("9")));
+}
+
+/* What has not changed is not read again: its token says so. */
+static void tokens(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "token-1", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	json_t *known = json_object_get(fake_workers_request(b->workers, "list"), "Known");
+	assert_int_equal(json_object_size(known), 0);
+	storage(b, "\"Copies\": [{\"Copy\": \"" COPY("1") "\", \"Exposed\": \"/mnt\"}]");
+	read_it(b);
+	known = json_object_get(json_object_get(fake_workers_request(b->workers, "list"), "Known"), "fs");
+	assert_string_equal(json_string_value(json_object_get(known, COPY("1"))), "token-1");
+	autojson json_t *row = catalogue_row(b->catalogue, COPY("1"));
+	assert_string_equal(json_string_value(json_object_get(row, "Volume")), "/data");
+	assert_string_equal(json_string_value(json_object_get(row, "Exposed")), "/mnt");
+	assert_string_equal(tape_text(), "job list\nadded 1\njob list\n");
+	/* one that nobody knows and that says nothing is nothing */
+	storage(b, "\"Copies\": [{\"Copy\": \"" COPY("7") "\"}]");
+	read_it(b);
+	assert_int_equal(catalogue_count(b->catalogue), 0);
+}
+
+static void gone_or_only_unreadable(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	storage(b, "\"Error\": \"cannot be opened\"");
+	read_it(b);
+	assert_true(catalogue_has(b->catalogue, COPY("1")));
+	fake_workers_rule(b->workers, "list", FAKE_ERROR, VSS_E_TIMED_OUT, NULL);
+	read_it(b);
+	assert_int_equal(b->last.code, VSS_E_TIMED_OUT);
+	assert_true(catalogue_has(b->catalogue, COPY("1")));
+	storage(b, "\"Copies\": []");
+	read_it(b);
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+	assert_int_equal(tape_count("removed 1"), 1);
+}
+
+static void sweeps(void **state)
+{
+	struct bench *b = *state;
+
+	b->live_session = "alive";
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "false", "dead", "1")) "," ENTRY(
+			   "2", "t", RECORD(US, "false", "alive", "2")) "," ENTRY("3", "t", RECORD(THEM, "false", "dead", "3")) "," ENTRY(
+			   "4", "t", RECORD(US, "true", "dead", "4")) ", {\"Copy\": \"" COPY("5") "\", \"Error\": \"torn\"}]");
+	read_it(b);
+	turns(b);
+	/* ours, volatile and without a session: the first alone */
+	assert_int_equal(tape_count("job remove"), 1);
+	assert_string_equal(json_string_value(json_object_get(fake_workers_request(b->workers, "remove"), "Copy")), COPY("1"));
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+	assert_int_equal(catalogue_count(b->catalogue), 4);
+	autojson json_t *row = catalogue_row(b->catalogue, COPY("5"));
+	assert_string_equal(json_string_value(json_object_get(row, "State")), "unfinished");
+	assert_false(catalogue_is_busy(b->catalogue));
+}
+
+#define UNFINISHED(n, host, set) \
+	"{\"Copy\": \"" COPY(n) "\", \"Host\": \"" host "\", \"Set\": \"" set "\"}"
+
+static void unfinished_copies(void **state)
+{
+	struct bench *b = *state;
+
+	b->live_set = "being-made";
+	storage(b, "\"Unfinished\": [" UNFINISHED("1", US, "crashed") "," UNFINISHED("2", US, "being-made") "," UNFINISHED(
+			   "3", THEM, "crashed") ", {\"Copy\": \"../../etc\", \"Host\": \"" US "\"}]");
+	read_it(b);
+	turns(b);
+	assert_int_equal(tape_count("job abort"), 1);
+	json_t *request = fake_workers_request(b->workers, "abort");
+	assert_string_equal(
+		json_string_value(json_object_get(json_array_get(json_object_get(request, "Members"), 0), "Copy")), COPY("1"));
+	assert_string_equal(json_string_value(json_object_get(request, "Host")), US);
+	assert_int_equal(catalogue_count(b->catalogue), 1); /* another machine's: listed, left alone */
+	assert_true(catalogue_has(b->catalogue, COPY("3")));
+}
+
+/* Whoever asks while storage is being read may have changed what was read already: he waits for the next reading. */
+static void readings_are_shared_but_not_stale(void **state)
+{
+	struct bench *b = *state;
+
+	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, NULL);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_refresh(b->catalogue, told, b);
+	assert_int_equal(tape_count("job list"), 1);
+	fake_workers_answer(b->workers, "list", VSS_OK);
+	turns(b);
+	assert_int_equal(b->told, 1);
+	assert_int_equal(tape_count("job list"), 2);
+	fake_workers_answer(b->workers, "list", VSS_OK);
+	turns(b);
+	assert_int_equal(b->told, 3);
+	assert_int_equal(tape_count("job list"), 2);
+}
+
+/* A copy that was deleted while storage was read does not come back from the old reading. */
+static void deleted_during_a_reading(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, b->answer);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_forget(b->catalogue, COPY("1"));
+	fake_workers_obey(b->workers);
+	storage(b, "\"Copies\": []");
+	fake_workers_answer(b->workers, "list", VSS_OK);
+	turns(b);
+	assert_int_equal(b->told, 2);
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+	assert_int_equal(tape_count("added 1"), 1);
+}
+
+/* And one that was sealed meanwhile does not vanish because the reading missed it. */
+static void sealed_during_a_reading(void **state)
+{
+	struct bench *b = *state;
+	autojson json_t *record = json_loads(RECORD(US, "true", "", "10"), 0, NULL);
+	autojson json_t *volume = json_pack("{ss}", "FsUuid", "fs");
+
+	json_object_set_new(record, "Shadow", json_string(COPY("1")));
+	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, "{\"Filesystems\": []}");
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_add(b->catalogue, volume, record);
+	fake_workers_answer(b->workers, "list", VSS_OK);
+	turns(b);
+	assert_true(catalogue_has(b->catalogue, COPY("1")));
+}
+
+static void nobody_waits_for_ever(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	/* no reading can be started at all */
+	fake_workers_rule(b->workers, "list", FAKE_REFUSE, VSS_OK, NULL);
+	read_it(b);
+	assert_int_equal(b->last.code, VSS_E_LIMITS_EXCEEDED);
+	/* the one that has to be repeated cannot be: those who wait for the one after it are told too */
+	fake_workers_obey(b->workers);
+	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, b->answer);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_forget(b->catalogue, COPY("1"));
+	fake_workers_rule(b->workers, "list", FAKE_REFUSE, VSS_OK, NULL);
+	fake_workers_answer(b->workers, "list", VSS_OK);
+	turns(b);
+	assert_int_equal(b->told, 4);
+}
+
+static void removal(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	catalogue_remove(b->catalogue, COPY("9"), told, b);
+	assert_int_equal(b->last.code, VSS_E_OBJECT_NOT_FOUND);
+	catalogue_set_exposed(b->catalogue, COPY("1"), "/mnt");
+	catalogue_remove(b->catalogue, COPY("1"), told, b);
+	assert_int_equal(b->last.code, VSS_E_VOLUME_IN_USE);
+	assert_non_null(strstr(b->last.text, "/mnt"));
+	assert_int_equal(tape_count("job remove"), 0);
+	catalogue_set_exposed(b->catalogue, COPY("1"), "");
+	fake_workers_rule(b->workers, "remove", FAKE_ERROR, VSS_E_UNEXPECTED_PROVIDER_ERROR, NULL);
+	catalogue_remove(b->catalogue, COPY("1"), told, b);
+	turns(b);
+	assert_int_equal(b->last.code, VSS_E_UNEXPECTED_PROVIDER_ERROR);
+	assert_true(catalogue_has(b->catalogue, COPY("1")));
+	/* somebody else was faster: that is what was asked for */
+	fake_workers_rule(b->workers, "remove", FAKE_ERROR, VSS_E_OBJECT_NOT_FOUND, NULL);
+	catalogue_remove(b->catalogue, COPY("1"), told, b);
+	turns(b);
+	assert_int_equal(b->last.code, VSS_OK);
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+	assert_int_equal(b->told, 5);
+}
+
+/* Rows are handed out: what somebody holds stays as it was. */
+static void rows_do_not_change_under_their_holder(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	autojson json_t *held = catalogue_row(b->catalogue, COPY("1"));
+	catalogue_set_exposed(b->catalogue, COPY("1"), "/mnt");
+	assert_string_equal(json_string_value(json_object_get(held, "Exposed")), "");
+}
+
+/* A record that somebody made up: wrong types get no further than the row. */
+static void hostile_records(void **state)
+{
+	static const char *const records[] = {
+		"{}", "[]", "7", "{\"Host\": 1, \"Set\": [], \"Created\": \"x\", \"Volume\": \"y\", \"Persistent\": \"z\"}",
+		"{\"Volume\": {\"Path\": {}, \"Id\": 3}, \"SetCount\": {}, \"Consistency\": null}",
+	};
+	struct bench *b = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
+		char inside[1024];
+		snprintf(inside, sizeof inside, "\"Copies\": [{\"Copy\": \"" COPY("1") "\", \"Record\": %s}]", records[i]);
+		storage(b, inside);
+		read_it(b);
+		autojson json_t *row = catalogue_row(b->catalogue, COPY("1"));
+		assert_non_null(row);
+		assert_string_equal(json_string_value(json_object_get(row, "State")), "foreign");
+		assert_true(json_is_string(json_object_get(row, "Volume")));
+		assert_int_equal(tape_count("job remove"), 0); /* not ours: never deleted */
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(rows_of_what_is_there),
+		TEST(tokens),
+		TEST(gone_or_only_unreadable),
+		TEST(sweeps),
+		TEST(unfinished_copies),
+		TEST(readings_are_shared_but_not_stale),
+		TEST(deleted_during_a_reading),
+		TEST(sealed_during_a_reading),
+		TEST(nobody_waits_for_ever),
+		TEST(removal),
+		TEST(rows_do_not_change_under_their_holder),
+		TEST(hostile_records),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
