@@ -105,6 +105,7 @@ static void report(struct job *job, int code)
 	} else if (ctl->options.verbose) {
 		autojson json_t *printable = rows_printable(job->result);
 		print_created(ctl->err, printable, true);
+		tell_timeline(ctl, job->backup, ctl->err);
 	} else if (strcmp(row_text(job->result, "Consistency"), "application") != 0) {
 		autofree char *text = text_printable(reason);
 		fprintf(ctl->err, "vssctl: consistency of the copies: %s (%s)\n", row_text(job->result, "Consistency"),

@@ -71,7 +71,7 @@ bool members_given(struct vssctl *ctl)
 	return ctl->options.for_paths.n + ctl->options.words.n > 0;
 }
 
-static int report(struct vssctl *ctl, json_t *result)
+static int report(struct vssctl *ctl, struct vss_backup *backup, json_t *result)
 {
 	autojson json_t *printable = NULL;
 
@@ -80,6 +80,8 @@ static int report(struct vssctl *ctl, json_t *result)
 		return print_json(ctl->out, "create shadow", "result", result);
 	printable = rows_printable(result);
 	print_created(ctl->out, printable, ctl->options.verbose);
+	if (ctl->options.verbose)
+		tell_timeline(ctl, backup, ctl->out);
 	return EXIT_OK;
 }
 
@@ -93,7 +95,7 @@ static int create(struct vssctl *ctl, struct vss_backup *backup)
 	if (r != EXIT_OK)
 		return r;
 	if (vss_backup_snapshot(backup, &result, &ctl->failure) == 0)
-		return report(ctl, result);
+		return report(ctl, backup, result);
 	r = vssctl_fail(ctl);
 	tell_failed_writers(ctl, backup);
 	return r;

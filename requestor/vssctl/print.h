@@ -15,4 +15,5 @@ void print_volumes(FILE *out, json_t *rows, bool verbose);
 void print_sessions(FILE *out, json_t *rows, bool verbose, int64_t now);
 void print_waiting(FILE *out, json_t *rows); /* who each session waits for */
 void print_created(FILE *out, json_t *result, bool verbose);
+void print_timeline(FILE *out, json_t *rows);
 void print_verification(FILE *out, json_t *properties);

@@ -113,6 +113,8 @@ int vssctl_nothing(struct vssctl *ctl); /* "No items found that satisfy the quer
 /* An id as people type it, without braces; EXIT_OK or the exit code of a failure that was told. */
 int vssctl_id(struct vssctl *ctl, const char *what, const char *text, char id[37]);
 /* After a set failed: which writers (that the failure's text does not name yet), and in which words. */
+/* The set's timeline, for -v. */
+void tell_timeline(struct vssctl *ctl, struct vss_backup *backup, FILE *out);
 void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup);
 void tell_warnings(struct vssctl *ctl, json_t *result);
 
