@@ -46,7 +46,7 @@ class Writer(dbus.service.Object):
         if self.held:
             raise dbus.DBusException("frozen already", name="org.vssd.Error.BadState")
         self.held, self.last = (session, set_id), (session, set_id, time.time_ns())
-        self.timer = GLib.timeout_add_seconds(LIMIT_SECONDS, self.release)
+        self.timer = GLib.timeout_add(LIMIT_SECONDS * 1000, self.release)
         freeze()
         return {"Sequence": dbus.UInt64(self.last[2])}
 
