@@ -70,8 +70,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct bench *b = *state;
-	autojson json_t *rest = registry_stored(b->registry);
 
+	json_decref(registry_stored(b->registry)); /* which empties the store */
 	registry_free(b->registry);
 	state_store_free(b->store);
 	return rmdir(b->kind) || rmdir(b->dir);
