@@ -18,6 +18,7 @@
 struct session_face;
 struct writer_name;
 struct shadow_face;
+struct probe;
 
 struct coordinator {
 	sd_event *event;
@@ -38,4 +39,5 @@ struct coordinator {
 	struct session_face *session_faces;
 	struct writer_name *writer_names;
 	struct shadow_face *shadow_faces;
+	struct probe *probe; /* under way; NULL */
 };

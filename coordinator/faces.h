@@ -22,7 +22,6 @@ void face_register_writer(struct bus_call *call, void *object);
 void face_unregister_writer(struct bus_call *call, void *object);
 void face_keep_alive(struct bus_call *call, void *object);
 void face_list_writers(struct bus_call *call, void *object);
-void face_probe_writers(struct bus_call *call, void *object);
 void face_reset_writer(struct bus_call *call, void *object);
 struct registry_listener writer_face_listener(struct coordinator *coordinator);
 /* Starts the service that owns bus_name, for a set of the session; as session_context.activate. */
@@ -30,6 +29,9 @@ void writer_face_activate(const char *session, const char *bus_name, void *data)
 /* Takes up the writers that were registered before a restart; done runs when all have been asked for. */
 void writer_faces_restore(struct coordinator *coordinator, void (*done)(struct coordinator *coordinator));
 void writer_faces_free(struct coordinator *coordinator);
+
+/* probe-bus.c */
+void face_probe_writers(struct bus_call *call, void *object);
 
 /* shadow-bus.c */
 void face_list_shadows(struct bus_call *call, void *object);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Writers on the bus: registration, their records as objects, probing. */
+/* Writers on the bus: registration, their records as objects, lists. Probing: probe-bus.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -417,7 +417,7 @@ void writer_faces_restore(struct coordinator *coordinator, void (*done)(struct c
 	restoration_step(r);
 }
 
-/* ---- lists and probing ---- */
+/* ---- lists ---- */
 
 static void reply_rows(struct coordinator *c, struct bus_call *call)
 {
@@ -438,93 +438,6 @@ void face_list_writers(struct bus_call *call, void *object)
 
 	if (options_accept(call, no_options))
 		authority_check(c->authority, call, VSS_ACTION_LIST, NULL, list_writers, c);
-}
-
-struct probe {
-	struct coordinator *coordinator;
-	struct bus_call *call;
-	size_t asked;
-};
-
-struct probed_writer {
-	struct probe *probe;
-	struct writer *writer;
-	uint64_t began;
-};
-
-static void probe_step(struct probe *probe)
-{
-	if (--probe->asked > 0)
-		return;
-	reply_rows(probe->coordinator, probe->call);
-	free(probe);
-}
-
-static void probed(const struct bus_reply *reply, void *data)
-{
-	struct probed_writer *p = data;
-	struct writer *w = p->writer;
-	bool answered = reply->error_name && reply->error != VSS_E_WRITER_NOT_RESPONDING;
-	struct err err = { 0 };
-
-	if (!reply->error && registry_update(w, json_array_get(reply->args, 0), &err) < 0)
-		writer_event_ended(w, WRITER_EVENT_IDENTIFY, VSS_E_WRITER_NON_RETRYABLE, err.text,
-				   clock_now() - p->began);
-	else if (!reply->error || answered) /* one that does not know Identify has answered too */
-		writer_event_ended(w, WRITER_EVENT_IDENTIFY, VSS_OK, "", clock_now() - p->began);
-	else
-		writer_event_ended(w, WRITER_EVENT_IDENTIFY, VSS_E_WRITER_NOT_RESPONDING,
-				   reply->error == VSS_E_TIMED_OUT ? "No answer to a probe within its limit" :
-								     "The writer's process is gone",
-				   clock_now() - p->began);
-	writer_unref(w);
-	probe_step(p->probe);
-	free(p);
-}
-
-static void probe_writer(struct probe *probe, struct writer *writer, uint64_t deadline)
-{
-	struct probed_writer *p = malloc(sizeof *p);
-
-	if (!p)
-		return;
-	*p = (struct probed_writer){ probe, writer_ref(writer), clock_now() };
-	probe->asked++;
-	if (fanout_call(probe->coordinator->fanout, writer->bus_name, writer->path, "Identify", "a{sv}",
-			json_pack("[{}]"), NULL, 0, deadline, probed, p, NULL))
-		return;
-	probe->asked--;
-	writer_unref(writer);
-	free(p);
-}
-
-static void probe_writers(struct bus_call *call, uid_t uid, const struct err *err, void *data)
-{
-	struct coordinator *c = data;
-	json_t *limit = json_object_get(call_options(call), "TimeoutUsec");
-	uint64_t timeout = limit ? (uint64_t)json_integer_value(limit) : c->config.probe;
-	struct probe *probe = err->code ? NULL : malloc(sizeof *probe);
-
-	if (!probe) {
-		bus_call_error(call, err->code ? err : &(struct err){ VSS_E_OUT_OF_MEMORY, "Out of memory for a probe" });
-		return;
-	}
-	if (timeout > 60 * USEC_PER_SEC)
-		timeout = 60 * USEC_PER_SEC;
-	*probe = (struct probe){ c, call, 1 };
-	for (struct writer *w = registry_first(c->registry); w; w = w->next)
-		if (w->present)
-			probe_writer(probe, w, clock_now() + timeout);
-	probe_step(probe);
-}
-
-void face_probe_writers(struct bus_call *call, void *object)
-{
-	static const struct option_rule rules[] = { { "TimeoutUsec", JSON_INTEGER }, { NULL, JSON_NULL } };
-	struct coordinator *c = object;
-
-	if (options_accept(call, rules))
-		authority_check(c->authority, call, VSS_ACTION_LIST, NULL, probe_writers, c);
 }
 
 static void reset_writer(struct bus_call *call, uid_t uid, const struct err *err, void *data)
