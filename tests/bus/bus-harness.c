@@ -138,7 +138,7 @@ struct bus_harness *bus_harness_start_with(const char *config, bus_harness_fill_
 	if (!h)
 		return NULL;
 	h->pid = -1;
-	if (start(h, config, fill, data) == 0)
+	if (start(h, config ? config : permissive_config, fill, data) == 0)
 		return h;
 	fprintf(stderr, "bus-harness: dbus-daemon did not start in %s\n", *h->directory ? h->directory : "/tmp");
 	return bus_harness_stop(h);
@@ -146,7 +146,7 @@ struct bus_harness *bus_harness_start_with(const char *config, bus_harness_fill_
 
 struct bus_harness *bus_harness_start(void)
 {
-	return bus_harness_start_with(permissive_config, NULL, NULL);
+	return bus_harness_start_with(NULL, NULL, NULL);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)

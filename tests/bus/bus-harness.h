@@ -13,7 +13,7 @@ struct bus_harness;
 /* Starts dbus-daemon with a policy that allows everything and limits that no test reaches, and exports its address as
  * DBUS_SYSTEM_BUS_ADDRESS. Failures are printed on stderr; NULL then. */
 struct bus_harness *bus_harness_start(void);
-/* The same with a configuration of the caller's: every "@DIR@" in it is replaced by the harness' directory, which
+/* The same with a configuration of the caller's (NULL: the same): every "@DIR@" in it is replaced by the harness' directory, which
  * must be used for <listen>unix:path=@DIR@/bus</listen>. Prepared files (services, policies) can be put there by
  * fill (nullable), which runs before the daemon starts; the directory is removed with all that is in it. */
 typedef int (*bus_harness_fill_fn)(const char *directory, void *data);
