@@ -12,6 +12,7 @@
 #include "common/text.h"
 
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
+#define PATIENCE_MAX (60 * USEC_PER_SEC) /* between attempts to remove a volatile copy that somebody uses */
 #define ROLE "btrfs"                   /* of the one provider there is */
 
 #define BUCKETS 256
@@ -42,6 +43,7 @@ struct catalogue {
 	struct job *reading;
 	struct waiter *waiters, *next_waiters; /* of this reading; of the one after it */
 	sd_event_source *settle;
+	uint64_t patience; /* until the next attempt to remove what is in use */
 	size_t removals;
 	bool stale; /* a copy went while storage was being read: what was read may still name it */
 };
@@ -63,7 +65,7 @@ struct catalogue *catalogue_new(sd_event *event, struct workers *workers, const 
 	if (!catalogue)
 		return NULL;
 	*catalogue = (struct catalogue){
-		.workers = workers, .config = config, .machine_id = machine_id, .listener = *listener
+		.workers = workers, .config = config, .machine_id = machine_id, .listener = *listener, .patience = SETTLE_TIME
 	};
 	if (sd_event_add_time(event, &catalogue->settle, CLOCK_MONOTONIC, USEC_INFINITY, 0, settled, catalogue) < 0)
 		return catalogue_free(catalogue);
@@ -501,15 +503,20 @@ void catalogue_refresh(struct catalogue *catalogue, catalogue_fn fn, void *data)
 		start_reading(catalogue);
 }
 
-void catalogue_storage_changed(struct catalogue *catalogue)
+static void refresh_in(struct catalogue *catalogue, uint64_t usec)
 {
 	int enabled = SD_EVENT_OFF;
 
 	sd_event_source_get_enabled(catalogue->settle, &enabled);
 	if (enabled != SD_EVENT_OFF)
 		return;
-	sd_event_source_set_time(catalogue->settle, clock_now() + SETTLE_TIME);
+	sd_event_source_set_time(catalogue->settle, clock_now() + usec);
 	sd_event_source_set_enabled(catalogue->settle, SD_EVENT_ONESHOT);
+}
+
+void catalogue_storage_changed(struct catalogue *catalogue)
+{
+	refresh_in(catalogue, SETTLE_TIME);
 }
 
 bool catalogue_is_busy(const struct catalogue *catalogue)
@@ -526,6 +533,16 @@ struct removal {
 	void *data;
 };
 
+/* A volatile copy that could not be removed (a backup's command that was left behind has it mounted, say) is swept later:
+ * no mount or unmount in another namespace would tell when. */
+static void remove_later(struct catalogue *catalogue, const struct shadow *shadow)
+{
+	if (json_is_true(json_object_get(shadow->row, "Persistent")))
+		return;
+	refresh_in(catalogue, catalogue->patience);
+	catalogue->patience = catalogue->patience * 2 < PATIENCE_MAX ? catalogue->patience * 2 : PATIENCE_MAX;
+}
+
 static void remove_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
 {
 	struct removal *r = data;
@@ -535,8 +552,12 @@ static void remove_done(const struct err *err, json_t *answer, int *fds, size_t 
 	if (s)
 		s->removing = false;
 	/* Not there any more is what was asked for. */
-	if (!err->code || err->code == VSS_E_OBJECT_NOT_FOUND)
+	if (!err->code || err->code == VSS_E_OBJECT_NOT_FOUND) {
+		r->catalogue->patience = SETTLE_TIME;
 		catalogue_forget(r->catalogue, r->copy);
+	} else if (s && err->code != VSS_E_CANCELLED) {
+		remove_later(r->catalogue, s);
+	}
 	r->fn(err->code == VSS_E_OBJECT_NOT_FOUND ? &(struct err){ 0 } : err, r->data);
 	free(r);
 }

@@ -438,6 +438,15 @@ void copies_remove(struct session *s)
 			remove_copy(s, s->members[i].copy);
 }
 
+/* Of a session taken up after a restart the catalogue may hear only after the session has ended its copies. */
+bool copies_remain(const struct session *s)
+{
+	for (size_t i = 0; i < s->n_members && s->created_copies && !s->options.persistent; i++)
+		if (catalogue_has(s->context->catalogue, s->members[i].copy))
+			return true;
+	return false;
+}
+
 json_t *copies_rows(const struct session *s)
 {
 	json_t *rows = json_array();

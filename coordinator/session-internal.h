@@ -55,6 +55,7 @@ void copies_open(struct session *session);
 void copies_seal(struct session *session);
 void copies_abort(struct session *session);
 void copies_remove(struct session *session);
+bool copies_remain(const struct session *session); /* volatile ones that the session's end should have removed */
 void copies_close_fds(struct session *session);
 void copies_cancel(struct session *session);
 json_t *copies_rows(const struct session *session); /* as ListShadows, of this set */

@@ -339,6 +339,8 @@ static void settle(struct session *s)
 	if (s->removing > 0)
 		return; /* freed when the last removal has ended */
 	log_info("session %s: closed", s->id);
+	if (copies_remain(s))
+		catalogue_storage_changed(context->catalogue); /* which sweeps what belongs to no session */
 	state_store_remove(context->store, s->id);
 	context->listener.closed(s, context->listener.data);
 	unlink_session(s);
