@@ -327,10 +327,10 @@ scene_runs_again() {
 
 # soon EARLIER LATER MILLISECONDS
 soon() {
-	[ -n "$1" ] && [ -n "$2" ] && [ $((($2 - $1) / 1000)) -le "$3" ] || {
+	if [ -z "$1" ] || [ -z "$2" ] || [ $((($2 - $1) / 1000)) -gt "$3" ]; then
 		lab_note "    from ${1:-never} to ${2:-never} is more than $3 ms"
 		return 1
-	}
+	fi
 }
 
 # scene_copies [FILESYSTEM]: what is below .vss, seen from the top of the filesystem over a private mount.
@@ -339,6 +339,7 @@ scene_copies() {
 
 	device=$(findmnt --noheadings --first-only --output SOURCE --mountpoint "$lab/${1:-v}")
 	mkdir -p "$lab/look"
+	# shellcheck disable=SC2016
 	unshare --mount --propagation private sh -c '
 		mount -t btrfs -o subvolid=5 "$1" "$2" && cd "$2" && [ ! -d .vss ] || find .vss -mindepth 1 -maxdepth 2 | sort' \
 		sh "${device%%\[*}" "$lab/look"
@@ -349,7 +350,7 @@ scene_all_whole() {
 	local found expected copy
 
 	found=$(scene_copies "$@")
-	expected=$(for copy in $(sed -n 's|^\.vss/\([^/]*\)$|\1|p' <<<"$found"); do
+	expected=$(sed -n 's|^\.vss/\([^/]*\)$|\1|p' <<<"$found" | while read -r copy; do
 		printf '.vss/%s\n' "$copy" "$copy/copy" "$copy/record.json" "$copy/sealed"
 	done)
 	equal "$found" "$expected"

@@ -3,6 +3,8 @@
 # vssd with nothing to do: ends by itself, serves whoever calls in that moment, and until then wakes up for nothing and
 # takes little.
 # Usage: test-idle.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"

@@ -3,6 +3,8 @@
 # What a set says of itself: for each value of Consistency and Instant a set that must get it and one that just misses it.
 # (Consistency "crash" needs a provider whose copies can be unclean: the unit tests cover it.)
 # Usage: test-labels.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"

@@ -3,6 +3,8 @@
 # Two hundred writers that hang, on a bus with the limits of Debian's system bus (128 unanswered calls a connection, 256
 # connections a user): they do not keep the one after them from its Freeze, nor `list writers` from an answer.
 # Usage: test-many-writers.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"

@@ -3,6 +3,8 @@
 # Sets that share something queue, and it is shown on what; sets that share nothing run side by side; what --wait and
 # --retries do.
 # Usage: test-queueing.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"

@@ -3,6 +3,8 @@
 # Requestors that are killed or interrupted in each phase: the copies go, the writers run on and hear the end, no mount is
 # left; and what `vssctl backup` passes on of its COMMAND.
 # Usage: test-requestor-death.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"
@@ -126,6 +128,19 @@ one_session() {
 	[ "$(scene_sessions)" = 1 ]
 }
 
+survived_by_command() {
+	begin "COMMAND does not mind SIGTERM and reads on: the copy goes when it ends"
+	scene_end_writer Good
+	scene_writer Good --path "$volume"
+	scene_background backup backup --for "$volume" -- sh -c 'trap "" TERM; sleep 1; sleep 1'
+	check "COMMAND runs" lab_wait 5 command_runs
+	kill -s KILL "${lab_pid[backup]}"
+	scene_ended backup
+	check "no session remains" lab_wait 5 scene_no_session
+	check "the copy is still there" scene_all_whole
+	nothing_left KILL
+}
+
 exit_codes() {
 	local n
 
@@ -225,6 +240,7 @@ for how in "TERM 143" "HUP 129"; do
 	check "COMMAND runs" lab_wait 5 command_runs
 	ended Created "${how% *}" "${how#* }"
 done
+survived_by_command
 exit_codes
 what_command_sees
 killed_with_persistent_copies

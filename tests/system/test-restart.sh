@@ -3,6 +3,8 @@
 # vssd is killed or terminated in each phase and started again: a set under way is given up cleanly or finished, a backup
 # whose copies are made goes on as if nothing had happened, half-made copies go, writers and leases are taken up again.
 # Usage: test-restart.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"
@@ -99,7 +101,7 @@ killed_while_worker_ends_with_it() {
 		scene_background backup create shadow --for "$volume"
 		sleep "$(awk -v i="$i" -v n="$tries" 'BEGIN { printf "%.4f", 0.005 + 0.05 * i / n }')"
 		vssd_down KILL
-		[ -z "$(scene_copies | grep unfinished)" ] || found=$((found + 1))
+		! scene_copies | grep -q unfinished || found=$((found + 1))
 		vssd_up
 		scene_ended backup 15
 		check "the requestor is answered" differ "$code" 124

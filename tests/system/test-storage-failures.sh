@@ -3,6 +3,8 @@
 # Storage that goes wrong under a set: volumes that vanish, are full, read-only or of a kind that nobody can copy; workers
 # that hang or die at each op; and what belongs to a set at all (mounts below, two ways to one volume, too many).
 # Usage: test-storage-failures.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"

@@ -3,6 +3,8 @@
 # Writers that fail, hang, die, answer late, break their freeze, at every event: the others run again at once, it is
 # told what happened, nothing half-made stays, and the next set works with nothing restarted.
 # Usage: test-writer-failures.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "$0")/scene.sh"
