@@ -61,6 +61,17 @@ judge_numbers() {
 
 # ---- the lab ----
 
+# The new mount namespace began with whatever others had mounted for their tests: in here it would only keep their loop
+# devices busy, and wake vssd when it goes.
+forget_others() {
+	local target
+
+	findmnt --raw --noheadings --output TARGET,SOURCE | awk '$2 ~ "^/dev/loop" || $1 ~ "/vss-lab" { print $1 }' | tac |
+		while read -r target; do
+			umount --lazy "$target" || true
+		done
+}
+
 start_bus() {
 	cat >"$lab/bus.conf" <<-CONFIG
 		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -101,9 +112,7 @@ start_vssd() {
 }
 
 # Only where it is measured: its subvolumes lie in the volume, and vssd names them to whoever makes a copy.
-start_snapper() {
-	[ -z "${lab_pid[snapperd]:-}" ] || return 0
-	command -v snapper >/dev/null && command -v snapperd >/dev/null || return 1
+configure_snapper() {
 	mkdir -p "$lab/snapper/configs"
 	touch "$lab/snapper.default"
 	mount --bind "$lab/snapper" /etc/snapper
@@ -111,6 +120,13 @@ start_snapper() {
 	mount --bind "$lab/snapper.default" /etc/default/snapper
 	lab_defer umount /etc/default/snapper
 	snapper --no-dbus create-config "$volume"
+}
+
+# It ends by itself when nobody has asked for a minute.
+start_snapper() {
+	command -v snapper >/dev/null && command -v snapperd >/dev/null || return 1
+	[ -d "$lab/snapper" ] || configure_snapper
+	[ -n "${lab_pid[snapperd]:-}" ] && lab_alive snapperd && return 0
 	lab_spawn snapperd snapperd --stdout
 	lab_wait 10 snapper list || lab_die "snapperd does not start: $(cat "$lab/snapperd.log")"
 }
@@ -226,8 +242,9 @@ survived() {
 	return "$code"
 }
 
+# Each sleep is one; to be preempted is not.
 switches() {
-	awk '/ctxt_switches/ { n += $2 } END { print n }' "/proc/${lab_pid[vssd]}"/task/*/status
+	awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n }' "/proc/${lab_pid[vssd]}"/task/*/status
 }
 
 bench_idle() {
@@ -254,6 +271,7 @@ main() {
 	local name
 
 	[ -x "$build/tests/bench/compare" ] || lab_die "$build lacks the programs: meson configure -Dbench=true, and build"
+	forget_others
 	lab_begin
 	ulimit -n "$(ulimit -Hn)"
 	lab_make_btrfs btrfs 4G >/dev/null 2>&1
