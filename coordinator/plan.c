@@ -271,15 +271,14 @@ static void refuse_outside(struct session *s, struct participant *p, json_t *out
 }
 
 /* A writer that did not answer Identify a moment ago will not freeze either, and what it said before may be out of date. */
-static void refuse_silent(struct session *s, struct participant *p)
+static void refuse_silent(struct session *s, struct participant *p, json_t *silence)
 {
-	const struct writer_record *r = &p->writer->record;
 	struct err err = { 0 };
 
-	p->error = r->error;
+	p->error = (enum vss_error)json_integer_value(json_object_get(silence, "Error"));
 	p->failed_at = WRITER_EVENT_IDENTIFY;
-	text_format(p->message, sizeof p->message, "%s", r->message);
-	err_set(&err, r->error, "Writer '%s' failed at Identify: %s: %s", p->writer->name, error_text(r->error), r->message);
+	text_format(p->message, sizeof p->message, "%s", json_string_value(json_object_get(silence, "Message")));
+	err_set(&err, p->error, "Writer '%s' failed at Identify: %s: %s", p->writer->name, error_text(p->error), p->message);
 	if (is_lenient(s, p))
 		plan_doubt(s, "%s", err.text);
 	else
@@ -361,9 +360,9 @@ static int make_participants(struct session *s, json_t *volumes)
 		struct reach reach = writer_reach(s, volumes, w, p->components);
 		autojson json_t *outside = reach.outside;
 		decide(s, p, &reach);
-		if (p->takes_part && w->events[WRITER_EVENT_IDENTIFY] && w->record.error &&
-		    w->record.phase == WRITER_EVENT_IDENTIFY) {
-			refuse_silent(s, p);
+		json_t *silence = json_object_get(s->silent, w->instance);
+		if (p->takes_part && silence) {
+			refuse_silent(s, p, silence);
 			if (s->error.code)
 				return -1;
 			continue;

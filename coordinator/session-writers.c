@@ -140,12 +140,21 @@ static void send_abort_unawaited(struct participant *p)
 	p->session->outstanding--;
 }
 
+/* For the plan, which makes its participants anew. The writer's record is not asked: a stranger's probe writes there too. */
+static void note_silent(struct participant *p, enum vss_error error, const char *message)
+{
+	json_object_set_new(p->session->silent, p->writer->instance,
+			    json_pack("{si ss}", "Error", (int)writer_error(error), "Message", message));
+}
+
 static void participant_failed(struct participant *p, enum vss_error error, const char *message)
 {
 	struct session *s = p->session;
 	enum writer_event event = p->event;
 	struct err err = { 0 };
 
+	if (event == WRITER_EVENT_IDENTIFY)
+		note_silent(p, error, message);
 	if (!p->error) {
 		p->error = writer_error(error);
 		p->failed_at = event;
@@ -204,6 +213,7 @@ static void event_succeeded(struct participant *p, json_t *answer)
 
 	if (p->event == WRITER_EVENT_IDENTIFY && registry_update(p->writer, answer, &err) < 0) {
 		answer_recorded(p, VSS_E_WRITER_NON_RETRYABLE, err.text);
+		note_silent(p, VSS_E_WRITER_NON_RETRYABLE, err.text);
 		return;
 	}
 	keep_document(p, answer);
@@ -352,6 +362,7 @@ static void send_to(struct session *s, enum writer_event event, int level)
 void writers_identify(struct session *s)
 {
 	plan_forget(s);
+	json_object_clear(s->silent);
 	for (struct writer *w = registry_first(s->context->registry); w; w = w->next)
 		s->n_participants += w->present;
 	s->participants = calloc(s->n_participants ? s->n_participants : 1, sizeof *s->participants);

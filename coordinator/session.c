@@ -57,8 +57,8 @@ struct session *session_free(struct session *s)
 		json_decref(s->members[i].cut);
 		json_decref(s->records[i]);
 	}
-	for (json_t **v = (json_t *[]){ s->selected, s->doubts, s->warnings, s->last_result, s->attempts, s->timeline,
-					s->failed_components, NULL };
+	for (json_t **v = (json_t *[]){ s->selected, s->silent, s->doubts, s->warnings, s->last_result, s->attempts,
+					s->timeline, s->failed_components, NULL };
 	     *v; v++)
 		json_decref(*v);
 	options_done(&s->options);
@@ -84,6 +84,7 @@ struct session *session_alloc(struct session_context *context)
 	s->began = s->state_began = clock_now();
 	s->created = clock_usec(CLOCK_REALTIME) / USEC_PER_SEC;
 	s->selected = json_array();
+	s->silent = json_object();
 	s->doubts = json_array();
 	s->warnings = json_array();
 	s->last_result = json_object();

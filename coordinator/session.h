@@ -114,6 +114,7 @@ struct session {
 	struct participant *participants;
 	size_t n_participants;
 	json_t *selected; /* array of {"Writer", "Component"}; empty: no selection */
+	json_t *silent;   /* {instance: {"Error", "Message"}}: failed the last Identify of this session */
 	json_t *doubts;   /* why the label is less than application: texts */
 	json_t *warnings;
 	json_t *awaited;         /* {bus name: writer id}: being started for this set; NULL: nobody is */

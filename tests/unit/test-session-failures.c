@@ -361,6 +361,23 @@ static void one_dies_before_it_is_told(void **state)
 	world_free(w);
 }
 
+/* A probe that somebody makes meanwhile, with a limit that no writer keeps, is no verdict on the set's own Identify. */
+static void strangers_probe_fails_no_set(void **state)
+{
+	struct world *w = three();
+	struct session *s;
+
+	fake_workers_rule(w->workers, "resolve", FAKE_HOLD, VSS_OK, NULL);
+	s = world_set(w);
+	assert_state(s, "Planning");
+	writer_event_ended(registry_find(w->registry, "f"), WRITER_EVENT_IDENTIFY, VSS_E_WRITER_NOT_RESPONDING, "", 1);
+	fake_workers_answer(w->workers, "resolve", VSS_OK);
+	world_turns(w);
+	assert_state(s, "Created");
+	assert_int_equal(tape_count("Freeze"), 3);
+	world_free(w);
+}
+
 static void bystanders_death_changes_nothing(void **state)
 {
 	struct world *w = three();
@@ -394,6 +411,7 @@ int main(void)
 		cmocka_unit_test(one_dies_frozen),
 		cmocka_unit_test(one_dies_before_its_first_event),
 		cmocka_unit_test(one_dies_before_it_is_told),
+		cmocka_unit_test(strangers_probe_fails_no_set),
 		cmocka_unit_test(bystanders_death_changes_nothing),
 	};
 
