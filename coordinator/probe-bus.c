@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ProbeWriters. Everybody may ask for it, and a probe asks every writer: callers at the same time share one, so that each
- * writer has at most one Identify of it to answer, however many ask. */
+/* ProbeWriters. Everybody may ask for it, and a probe asks every writer: callers at the same time share one, so that
+ * each writer has at most one Identify of it to answer, however many ask. */
 #include <stdlib.h>
 
 #include "common/cleanup.h"
@@ -29,12 +29,13 @@ struct probe {
 	struct coordinator *coordinator;
 	struct caller *callers;
 	struct probed_writer *asked; /* and not answered yet */
-	sd_event_source *timer;      /* the first caller's deadline */
+	sd_event_source *timer;	     /* the first caller's deadline */
 };
 
 static void record_silence(struct probed_writer *p, const char *message)
 {
-	writer_event_ended(p->writer, WRITER_EVENT_IDENTIFY, VSS_E_WRITER_NOT_RESPONDING, message, clock_now() - p->began);
+	writer_event_ended(p->writer, WRITER_EVENT_IDENTIFY, VSS_E_WRITER_NOT_RESPONDING, message,
+			   clock_now() - p->began);
 }
 
 static void record_answer(struct probed_writer *p, const struct bus_reply *reply)
@@ -50,8 +51,8 @@ static void record_answer(struct probed_writer *p, const struct bus_reply *reply
 		/* one that does not know Identify has answered too */
 		writer_event_ended(p->writer, WRITER_EVENT_IDENTIFY, VSS_OK, "", clock_now() - p->began);
 	else
-		record_silence(p, reply->error == VSS_E_TIMED_OUT ? "No answer to a probe within its limit" :
-								    "The writer's process is gone");
+		record_silence(p, reply->error == VSS_E_TIMED_OUT ? "No answer to a probe within its limit"
+								  : "The writer's process is gone");
 }
 
 static void probed_writer_free(struct probed_writer *p)
@@ -171,7 +172,8 @@ static void probe_writers(struct bus_call *call, uid_t uid, const struct err *er
 
 	if (!probe) {
 		free(caller);
-		bus_call_error(call, err->code ? err : &(struct err){ VSS_E_OUT_OF_MEMORY, "Out of memory for a probe" });
+		bus_call_error(call,
+			       err->code ? err : &(struct err){ VSS_E_OUT_OF_MEMORY, "Out of memory for a probe" });
 		return;
 	}
 	timeout = timeout < SHORTEST ? SHORTEST : timeout > LONGEST ? LONGEST : timeout;

@@ -53,14 +53,15 @@ static void read_method(struct target *t, const char *path, const char *interfac
 		char type[32];
 		read_attribute(arg, close, "type=\"", type, sizeof type);
 		if (strstr(arg, "direction=\"in\"") && strstr(arg, "direction=\"in\"") < close)
-			snprintf(m->signature + strlen(m->signature), sizeof m->signature - strlen(m->signature), "%s", type);
+			snprintf(m->signature + strlen(m->signature), sizeof m->signature - strlen(m->signature), "%s",
+				 type);
 	}
 }
 
 static void read_object(struct target *t, const char *path)
 {
-	autojson json_t *xml = victim_call(t->bus, path, "org.freedesktop.DBus.Introspectable", "Introspect", "", json_array(),
-					   NULL);
+	autojson json_t *xml =
+	    victim_call(t->bus, path, "org.freedesktop.DBus.Introspectable", "Introspect", "", json_array(), NULL);
 	const char *text = json_string_value(xml);
 	char interface[80] = "";
 
@@ -85,19 +86,20 @@ static void read_objects(struct target *t)
 
 	t->n = 0;
 	read_object(t, VSS_ROOT_PATH);
-	json_object_foreach(objects, path, unused)
+	json_object_foreach (objects, path, unused)
 		if (n++ < OBJECTS_MAX)
 			read_object(t, path);
 }
 
 static void call_something(struct target *t, struct dice *dice)
 {
-	static const char *const nowhere[] = { "/", "/org", "/org/vssd/session", "/org/vssd/writer/x", "/org/vssd/shadow" };
+	static const char *const nowhere[] = { "/", "/org", "/org/vssd/session", "/org/vssd/writer/x",
+					       "/org/vssd/shadow" };
 	const struct method *m = &t->methods[dice_roll(dice, (uint32_t)t->n)];
 	bool lost = dice_one_in(dice, 40), blind = dice_one_in(dice, 20);
-	DBusMessage *message = dbus_message_new_method_call(VSS_BUS_NAME,
-							    lost ? nowhere[dice_roll(dice, ARRAY_SIZE(nowhere))] : m->path,
-							    blind ? NULL : m->interface, m->name);
+	DBusMessage *message =
+	    dbus_message_new_method_call(VSS_BUS_NAME, lost ? nowhere[dice_roll(dice, ARRAY_SIZE(nowhere))] : m->path,
+					 blind ? NULL : m->interface, m->name);
 
 	append_random(dice, message, dice_one_in(dice, 5) ? random_signature(dice) : m->signature);
 	dbus_message_set_no_reply(message, dice_one_in(dice, 4));

@@ -37,7 +37,8 @@ static struct bus *open_bus(void)
 
 static json_t *garbage(struct dice *dice, int depth)
 {
-	static const char *const texts[] = { "", "/", "/data", "x", "\xEF\xBF\xBF", ID, "front-end", "Freeze", "all-volumes" };
+	static const char *const texts[] = { "", "/",	      "/data",	"x",	      "\xEF\xBF\xBF",
+					     ID, "front-end", "Freeze", "all-volumes" };
 
 	switch (dice_roll(dice, depth > 3 ? 4 : 6)) {
 	case 0:
@@ -51,22 +52,22 @@ static json_t *garbage(struct dice *dice, int depth)
 	case 4:
 		return json_pack("[oo]", garbage(dice, depth + 1), garbage(dice, depth + 1));
 	default:
-		return json_pack("{so so so}", "Name", garbage(dice, depth + 1), "Files", garbage(dice, depth + 1), "Path",
-				 garbage(dice, depth + 1));
+		return json_pack("{so so so}", "Name", garbage(dice, depth + 1), "Files", garbage(dice, depth + 1),
+				 "Path", garbage(dice, depth + 1));
 	}
 }
 
 /* Well-made metadata with one or two members spoilt. */
 static json_t *spoilt(struct dice *dice)
 {
-	static const char *const members[] = { "Id",    "Instance", "Name",  "InstanceName",    "Version",    "Level",
-					       "Events", "Scope",    "FreezeLimitUsec", "Components", "Unknown" };
+	static const char *const members[] = { "Id",	 "Instance", "Name",  "InstanceName",	 "Version",
+					       "Level",	 "Events",   "Scope", "FreezeLimitUsec", "Components",
+					       "Unknown" };
 	/* 64 bytes of the unknown are quoted: the last character is cut in two. */
 	static const char cut[] = "123456789012345678901234567890123456789012345678901234567890123\xC3\xA4";
 	json_t *metadata = metadata_of(ID, ID);
 
-	json_object_set_new(metadata, "Components",
-			    json_pack("[{ss s[{ss}]}]", "Name", "c", "Files", "Path", "/data"));
+	json_object_set_new(metadata, "Components", json_pack("[{ss s[{ss}]}]", "Name", "c", "Files", "Path", "/data"));
 	for (uint32_t n = dice_roll(dice, 2) + 1; n > 0; n--)
 		json_object_set_new(metadata, members[dice_roll(dice, ARRAY_SIZE(members))], garbage(dice, 0));
 	if (dice_one_in(dice, 10))
@@ -109,12 +110,12 @@ static bool at_most_sixteen(void)
 
 static bool is_expected(struct bus *bus, const char *id)
 {
-	autojson json_t *rows = victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "ListWriters", "a{sv}",
-					    json_pack("[{}]"), NULL);
+	autojson json_t *rows =
+	    victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "ListWriters", "a{sv}", json_pack("[{}]"), NULL);
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(rows, i, row)
+	json_array_foreach (rows, i, row)
 		if (strcmp(json_string_value(json_object_get(row, "WriterId")), id) == 0)
 			return json_is_true(json_object_get(row, "Expected"));
 	return false;
@@ -191,7 +192,8 @@ bool attack_as_nobody(void *data)
 	own = register_writer(bus, metadata_of(NOBODYS_WRITER, instance));
 	other = register_writer(bus, metadata_of(ID, ID));
 	absent = register_writer(bus, metadata_of(NOBODYS_WRITER, ABSENT_WRITER));
-	json_decref(victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "KeepAlive", "sa{sv}", json_pack("[s{}]", ID), &alive));
+	json_decref(victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "KeepAlive", "sa{sv}",
+				json_pack("[s{}]", ID), &alive));
 	bus_free(bus);
 	if (!own && other == VSS_E_ACCESS_DENIED && absent == VSS_E_OBJECT_ALREADY_EXISTS &&
 	    alive.code == VSS_E_OBJECT_NOT_FOUND)

@@ -38,8 +38,10 @@ static enum vss_error session_call(struct bus *bus, const char *path, const char
 
 bool attack_with_sessions(void *data)
 {
-	static const char *const methods[] = { "GatherWriterMetadata", "PrepareForBackup", "DoSnapshotSet", "GatherWriterStatus",
-					       "BackupComplete", "Detach", "Abort", "Close" };
+	static const char *const methods[] = {
+		"GatherWriterMetadata", "PrepareForBackup", "DoSnapshotSet", "GatherWriterStatus",
+		"BackupComplete",	"Detach",	    "Abort",	     "Close"
+	};
 	struct attack *a = data;
 	struct bus *buses[CONNECTIONS];
 	struct err err = { 0 };
@@ -54,8 +56,8 @@ bool attack_with_sessions(void *data)
 			session_call(bus, json_string_value(path),
 				     methods[dice_roll(&a->dice, ARRAY_SIZE(methods) - (n % 4 ? 2 : 0))]);
 		if (path && dice_one_in(&a->dice, 3))
-			json_decref(victim_call(bus, json_string_value(path), VSS_IFACE_SESSION, "AddToSnapshotSet", "va{sv}",
-						json_pack("[s{}]", "/data"), NULL));
+			json_decref(victim_call(bus, json_string_value(path), VSS_IFACE_SESSION, "AddToSnapshotSet",
+						"va{sv}", json_pack("[s{}]", "/data"), NULL));
 	}
 	for (size_t i = 0; i < CONNECTIONS; i++)
 		bus_free(buses[i]);
@@ -64,7 +66,8 @@ bool attack_with_sessions(void *data)
 
 bool attack_by_leaving(void *data)
 {
-	static const char *const methods[] = { "CreateSession", "RegisterWriter", "ListShadows", "ProbeWriters", "ListVolumes" };
+	static const char *const methods[] = { "CreateSession", "RegisterWriter", "ListShadows", "ProbeWriters",
+					       "ListVolumes" };
 	struct attack *a = data;
 
 	for (unsigned i = 0; i < a->size; i++) {
@@ -72,7 +75,7 @@ bool attack_by_leaving(void *data)
 		for (uint32_t n = dice_roll(&a->dice, 3) + 1; n > 0; n--) {
 			const char *method = methods[dice_roll(&a->dice, ARRAY_SIZE(methods))];
 			DBusMessage *message =
-				dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, method);
+			    dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, method);
 			bool registers = strcmp(method, "RegisterWriter") == 0;
 			append_random(&a->dice, message, registers ? "oa{sv}" : "");
 			if (!registers) {
@@ -137,7 +140,8 @@ static void register_silent(DBusConnection *connection)
 	} texts[] = { { "Id", "44444444-4444-4444-8444-444444444444" },
 		      { "Instance", "44444444-4444-4444-8444-444444444445" },
 		      { "Name", "Silent" } };
-	DBusMessage *message = dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "RegisterWriter");
+	DBusMessage *message =
+	    dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "RegisterWriter");
 	const char *path = VSS_WRITER_DEFAULT_PATH;
 	DBusMessageIter it, array, entry, variant;
 
@@ -205,8 +209,8 @@ static bool adopt_token(void *data)
 	struct bus *bus = open_bus();
 	struct err err = { 0 };
 
-	json_decref(victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "Adopt", "sa{sv}", json_pack("[s{}]", (char *)data),
-				&err));
+	json_decref(victim_call(bus, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "Adopt", "sa{sv}",
+				json_pack("[s{}]", (char *)data), &err));
 	bus_free(bus);
 	return err.code == VSS_E_ACCESS_DENIED;
 }
@@ -217,7 +221,8 @@ bool attack_sessions_of_others(void *data)
 	autojson json_t *path = create_session(bus, NULL), *token = NULL;
 	bool well = path && attack_as(NOBODY, reach_for, (char *)json_string_value(path));
 
-	token = victim_call(bus, json_string_value(path), VSS_IFACE_SESSION, "Detach", "ua{sv}", json_pack("[i{}]", 20), NULL);
+	token = victim_call(bus, json_string_value(path), VSS_IFACE_SESSION, "Detach", "ua{sv}", json_pack("[i{}]", 20),
+			    NULL);
 	well = token && attack_as(NOBODY, adopt_token, (char *)json_string_value(token)) && well;
 	well = session_call(bus, json_string_value(path), "Close") == VSS_OK && well;
 	bus_free(bus);
@@ -273,7 +278,7 @@ static void lie_until(struct bus *bus, DBusConnection *liar, DBusConnection *wri
 						    json_pack("[{}]"), NULL);
 		json_t *row;
 		size_t i;
-		json_array_foreach(rows, i, row) {
+		json_array_foreach (rows, i, row) {
 			char hex[ID_HEX_SIZE], path[128];
 			id_to_hex(json_string_value(json_object_get(row, "Id")), hex);
 			snprintf(path, sizeof path, VSS_SESSION_PATH "/%s", hex);

@@ -15,20 +15,73 @@
 #define DEPTH_MAX 40 /* a message may nest 64 containers; vssd takes 24 */
 
 static const char *const texts[] = {
-	"", "/", "/data", "/data/x", "/data/../..", "relative", "//", "copy", "full", "backup", "app-rollback", "fail", "degrade",
-	"org.vssd", ":1.1", "%s%n%d", "\n\t\x7F", "\xC3\xA4", "\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF", "{}", "[]",
-	NOBODYS_WRITER, ABSENT_WRITER, "00000000-0000-0000-0000-000000000000", "0000000000000000000000000000000",
-	"{00000000-0000-0000-0000-000000000000}", "Nobody's writer", "front-end", "all-volumes", "$fd",
+	"",
+	"/",
+	"/data",
+	"/data/x",
+	"/data/../..",
+	"relative",
+	"//",
+	"copy",
+	"full",
+	"backup",
+	"app-rollback",
+	"fail",
+	"degrade",
+	"org.vssd",
+	":1.1",
+	"%s%n%d",
+	"\n\t\x7F",
+	"\xC3\xA4",
+	"\xEF\xBF\xBF",
+	"\xF4\x8F\xBF\xBF",
+	"{}",
+	"[]",
+	NOBODYS_WRITER,
+	ABSENT_WRITER,
+	"00000000-0000-0000-0000-000000000000",
+	"0000000000000000000000000000000",
+	"{00000000-0000-0000-0000-000000000000}",
+	"Nobody's writer",
+	"front-end",
+	"all-volumes",
+	"$fd",
 };
 static const char *const keys[] = {
-	"Context", "BackupType", "Recursive", "AddMissingVolumes", "RequireWriters", "ExcludeWriters", "IncludeWriters",
-	"OnWriterFailure", "Retries", "WaitUsec", "Command", "Shadow", "Set", "For", "Oldest", "All", "TimeoutUsec", "Writer",
-	"Component", "Id", "Instance", "Name", "Components", "Events", "Files", "$fd", "",
+	"Context",
+	"BackupType",
+	"Recursive",
+	"AddMissingVolumes",
+	"RequireWriters",
+	"ExcludeWriters",
+	"IncludeWriters",
+	"OnWriterFailure",
+	"Retries",
+	"WaitUsec",
+	"Command",
+	"Shadow",
+	"Set",
+	"For",
+	"Oldest",
+	"All",
+	"TimeoutUsec",
+	"Writer",
+	"Component",
+	"Id",
+	"Instance",
+	"Name",
+	"Components",
+	"Events",
+	"Files",
+	"$fd",
+	"",
 };
-static const char *const paths[] = { "/", "/org/vssd", "/org/vssd/Writer", "/a/b/c/d/e/f/g/h", "/org/freedesktop/DBus" };
+static const char *const paths[] = { "/", "/org/vssd", "/org/vssd/Writer", "/a/b/c/d/e/f/g/h",
+				     "/org/freedesktop/DBus" };
 static const char *const signatures[] = {
-	"s", "b", "i", "u", "x", "t", "d", "y", "n", "q", "o", "g", "h", "v", "as", "ay", "av", "ah", "aas", "a{sv}", "aa{sv}",
-	"a{ss}", "a{uv}", "a{ov}", "(sv)", "(ii(s))", "a(sa{sv})", "aaaaai", "vvvv", "sa{sv}", "ssa{sv}", "oa{sv}", "ba{sv}",
+	"s",	 "b",	  "i",	  "u",	     "x",	  "t",	    "d",    "y",      "n",	 "q",	   "o",
+	"g",	 "h",	  "v",	  "as",	     "ay",	  "av",	    "ah",   "aas",    "a{sv}",	 "aa{sv}", "a{ss}",
+	"a{uv}", "a{ov}", "(sv)", "(ii(s))", "a(sa{sv})", "aaaaai", "vvvv", "sa{sv}", "ssa{sv}", "oa{sv}", "ba{sv}",
 };
 
 #define PICK(dice, list) ((list)[dice_roll(dice, ARRAY_SIZE(list))])
@@ -86,8 +139,8 @@ static void append_text(struct dice *dice, DBusMessageIter *it, int type, bool i
 
 static void append_number(struct dice *dice, DBusMessageIter *it, int type)
 {
-	static const uint64_t edges[] = { 0, 1, 2, 7, 1000000, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX,
-					  UINT64_C(1) << 63 };
+	static const uint64_t edges[] = { 0,	     1,		 2,	    7,		1000000,
+					  INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_C(1) << 63 };
 	static const double reals[] = { 0.0, -1.5, 1e308 };
 	DBusBasicValue v = { .u64 = PICK(dice, edges) };
 

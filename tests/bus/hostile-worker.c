@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A vss-worker for machines that do not exist: everything below /data lies on one volume, every op succeeds, nothing real
- * is touched whatever a stranger has asked vssd for. */
+/* A vss-worker for machines that do not exist: everything below /data lies on one volume, every op succeeds, nothing
+ * real is touched whatever a stranger has asked vssd for. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,16 +59,16 @@ static void do_op(struct answer *a, json_t *request)
 	json_t *members = json_array(), *volumes = json_array(), *value;
 	size_t i;
 
-	json_array_foreach(json_object_get(request, "Paths"), i, value)
+	json_array_foreach (json_object_get(request, "Paths"), i, value)
 		json_array_append_new(volumes, resolve(value));
-	json_array_foreach(json_object_get(request, "Members"), i, value)
+	json_array_foreach (json_object_get(request, "Members"), i, value)
 		json_array_append_new(members, do_member(a, op, value));
 	if (strcmp(op, "mount") == 0)
 		hand_out(a);
 	/* Storage that cannot be read now: what is known of it stays. */
 	a->value = json_pack("{sb so so s[{ss ss}] sO? s{ss}}", "ok", 1, "Members", members, "Volumes", volumes,
-			     "Filesystems", "Uuid", "fs-1", "Error", "hostile", "Path", json_object_get(request, "Path"),
-			     "Record", "Of", "nothing");
+			     "Filesystems", "Uuid", "fs-1", "Error", "hostile", "Path",
+			     json_object_get(request, "Path"), "Record", "Of", "nothing");
 }
 
 int main(void)

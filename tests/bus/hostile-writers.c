@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Writers that lie, hang, babble and vanish. An honest one takes part in each set: whatever the other does, neither may be
- * left frozen. */
+/* Writers that lie, hang, babble and vanish. An honest one takes part in each set: whatever the other does, neither may
+ * be left frozen. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,25 +16,25 @@ enum manner {
 	HONEST,
 	SILENT,
 	VANISHING,
-	WILD_ERROR,       /* an error of a name and body that nobody knows */
-	KNOWN_ERROR,      /* one of vssd's, with a body that is no text */
-	OTHER_TYPES,      /* an answer of random types */
+	WILD_ERROR,  /* an error of a name and body that nobody knows */
+	KNOWN_ERROR, /* one of vssd's, with a body that is no text */
+	OTHER_TYPES, /* an answer of random types */
 	HUGE_TEXT,
-	HUGE_LIST,        /* more values than a message may hold */
+	HUGE_LIST, /* more values than a message may hold */
 	TWO_ANSWERS,
-	ANSWERS_ANOTHER,  /* call than the one it got */
+	ANSWERS_ANOTHER, /* call than the one it got */
 	LATE,
-	LIES,             /* about the sequence, in wrong types */
-	KEEPS_ALIVE,      /* for ever, in every event */
+	LIES,	     /* about the sequence, in wrong types */
+	KEEPS_ALIVE, /* for ever, in every event */
 	REGISTERS_AGAIN,
 	MANNERS
 };
 
 static const char *const manner_names[MANNERS] = {
-	"honest", "silent", "vanishing", "wild error", "known error", "other types", "huge text", "huge list", "two answers",
-	"answers another", "late", "lies", "keeps alive", "registers again",
+	"honest",    "silent",	    "vanishing",       "wild error", "known error", "other types", "huge text",
+	"huge list", "two answers", "answers another", "late",	     "lies",	    "keeps alive", "registers again",
 };
-static const char *const events[] = { "Identify",     "PrepareBackup", "PrepareSnapshot", "Freeze", "Thaw",
+static const char *const events[] = { "Identify",     "PrepareBackup",	"PrepareSnapshot", "Freeze", "Thaw",
 				      "PostSnapshot", "BackupComplete", "BackupShutdown",  "Abort" };
 
 struct writer {
@@ -63,7 +63,8 @@ static void append_json(DBusMessageIter *array, const char *key, const char *tex
 
 static void send_registration(const struct writer *w)
 {
-	DBusMessage *call = dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "RegisterWriter");
+	DBusMessage *call =
+	    dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "RegisterWriter");
 	const char *path = VSS_WRITER_DEFAULT_PATH;
 	DBusMessageIter it, array;
 
@@ -86,7 +87,7 @@ static void keep_alive(struct writer *w, DBusMessage *call)
 	dbus_message_get_args(call, NULL, DBUS_TYPE_STRING, &session, DBUS_TYPE_INVALID);
 	for (int i = 0; i < 20; i++) {
 		DBusMessage *message =
-			dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "KeepAlive");
+		    dbus_message_new_method_call(VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "KeepAlive");
 		DBusMessageIter it, array;
 		dbus_message_iter_init_append(message, &it);
 		dbus_message_iter_append_basic(&it, DBUS_TYPE_STRING, &session);
@@ -236,8 +237,8 @@ static DBusHandlerResult called(DBusConnection *connection, DBusMessage *message
 
 	if (!dbus_message_has_interface(message, VSS_IFACE_WRITER))
 		return DBUS_HANDLER_RESULT_NOT_YET_HANDLED;
-	w->frozen = strcmp(member, "Freeze") == 0 ||
-		    (w->frozen && strcmp(member, "Thaw") != 0 && strcmp(member, "Abort") != 0);
+	w->frozen =
+	    strcmp(member, "Freeze") == 0 || (w->frozen && strcmp(member, "Thaw") != 0 && strcmp(member, "Abort") != 0);
 	if (w->manner != HONEST && strcmp(member, w->event) == 0)
 		misbehave(w, message);
 	else
@@ -346,8 +347,8 @@ static bool open_session(struct set *s)
 {
 	uint64_t end = clock_now() + SET_PATIENCE;
 
-	bus_call(s->bus, VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "CreateSession", "a{sv}", json_pack("[{}]"), NULL, 0,
-		 end, session_made, &s->path, NULL, NULL);
+	bus_call(s->bus, VSS_BUS_NAME, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "CreateSession", "a{sv}",
+		 json_pack("[{}]"), NULL, 0, end, session_made, &s->path, NULL, NULL);
 	while (!s->path && clock_now() < end)
 		turn(s);
 	return s->path;
@@ -356,7 +357,8 @@ static bool open_session(struct set *s)
 /* In the midst: called in the wrong order, left, or waited for. */
 static void go_through(struct set *s, struct dice *dice)
 {
-	static const char *const wrong[] = { "PrepareForBackup", "BackupComplete", "GatherWriterMetadata", "DoSnapshotSet" };
+	static const char *const wrong[] = { "PrepareForBackup", "BackupComplete", "GatherWriterMetadata",
+					     "DoSnapshotSet" };
 	uint64_t leave = clock_now() + dice_roll(dice, 300) * USEC_PER_MSEC;
 
 	call(s, "AddToSnapshotSet", "va{sv}", json_pack("[s{}]", "/data"));
@@ -416,9 +418,9 @@ static bool one_set(struct dice *dice, enum manner manner, const char *event)
 	well = s.path && !s.honest.frozen && !s.hostile.frozen;
 	if (!well)
 		fprintf(stderr, "writer \"%s\" in %s: %s\n", manner_names[manner], event,
-			!s.path		? "no session" :
-			s.honest.frozen ? "the honest writer is left frozen" :
-					  "it is left frozen");
+			!s.path		  ? "no session"
+			: s.honest.frozen ? "the honest writer is left frozen"
+					  : "it is left frozen");
 	writer_end(&s.honest);
 	writer_end(&s.hostile);
 	bus_free(s.bus);
@@ -431,7 +433,8 @@ bool attack_with_answers(void *data)
 	struct attack *a = data;
 	unsigned first = dice_roll(&a->dice, (MANNERS - 1) * ARRAY_SIZE(events));
 
-	/* Each way in each event, from a place that the seed chooses; size says how many. 37 is prime to their number. */
+	/* Each way in each event, from a place that the seed chooses; size says how many. 37 is prime to their number.
+	 */
 	for (unsigned i = 0; i < a->size; i++) {
 		unsigned n = (first + i * 37) % ((MANNERS - 1) * (unsigned)ARRAY_SIZE(events));
 		if (!one_set(&a->dice, (enum manner)(n / ARRAY_SIZE(events) + 1), events[n % ARRAY_SIZE(events)]))

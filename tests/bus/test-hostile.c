@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vssd under attack, on a bus of its own: whatever strangers send, it goes on answering, and nothing of theirs stays. Build it
- * with sanitizers to have memory errors found. The same VSSD_TEST_SEED sends the same; VSSD_TEST_LEVEL=long takes minutes. */
+/* vssd under attack, on a bus of its own: whatever strangers send, it goes on answering, and nothing of theirs stays.
+ * Build it with sanitizers to have memory errors found. The same VSSD_TEST_SEED sends the same; VSSD_TEST_LEVEL=long
+ * takes minutes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -105,10 +106,12 @@ static void fake_signals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sessions_of_others), cmocka_unit_test(registrations),	   cmocka_unit_test(spoilt_metadata),
-		cmocka_unit_test(callers_that_leave), cmocka_unit_test(probes_at_once),	   cmocka_unit_test(fake_signals),
-		cmocka_unit_test(deaf_callers),	      cmocka_unit_test(wrong_answers),	   cmocka_unit_test(sessions_in_disorder),
-		cmocka_unit_test(calls_of_root),      cmocka_unit_test(calls_of_nobody),
+		cmocka_unit_test(sessions_of_others),	cmocka_unit_test(registrations),
+		cmocka_unit_test(spoilt_metadata),	cmocka_unit_test(callers_that_leave),
+		cmocka_unit_test(probes_at_once),	cmocka_unit_test(fake_signals),
+		cmocka_unit_test(deaf_callers),		cmocka_unit_test(wrong_answers),
+		cmocka_unit_test(sessions_in_disorder), cmocka_unit_test(calls_of_root),
+		cmocka_unit_test(calls_of_nobody),
 	};
 	const char *given = getenv("VSSD_TEST_SEED"), *level = getenv("VSSD_TEST_LEVEL");
 

@@ -52,9 +52,10 @@ static int write_file(const char *directory, const char *name, const char *text)
 
 static int fill(const char *directory, void *data)
 {
-	static const char config[] = "[Coordinator]\nIdleTimeoutSec=0\nMachineId=00000000000000000000000000000bad\n"
-				     "[Limits]\nIdentify=200ms\nPrepareBackup=200ms\nPrepareSnapshot=200ms\nFreeze=200ms\n"
-				     "Event=200ms\nProbe=200ms\nWait=1\n";
+	static const char config[] =
+	    "[Coordinator]\nIdleTimeoutSec=0\nMachineId=00000000000000000000000000000bad\n"
+	    "[Limits]\nIdentify=200ms\nPrepareBackup=200ms\nPrepareSnapshot=200ms\nFreeze=200ms\n"
+	    "Event=200ms\nProbe=200ms\nWait=1\n";
 	autofree char *manifests = NULL;
 
 	if (asprintf(&manifests, "%s/manifests", directory) < 0 || mkdir(manifests, 0755) < 0 ||
@@ -218,7 +219,8 @@ bool victim_is_well(struct victim *v, const char *round)
 			break;
 		usleep(20000);
 	}
-	fprintf(stderr, "%s: %lld sessions and %zu descriptors stay, there were %zu\n", round, (long long)sessions, fds, v->fds);
+	fprintf(stderr, "%s: %lld sessions and %zu descriptors stay, there were %zu\n", round, (long long)sessions, fds,
+		v->fds);
 	victim_print_log(v);
 	return false;
 }

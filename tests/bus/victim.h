@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A vssd on a bus of its own, under attack: started with short limits, a harmless worker, and one manifest whose writers
- * belong to uid 65534; checked after each round. */
+/* A vssd on a bus of its own, under attack: started with short limits, a harmless worker, and one manifest whose
+ * writers belong to uid 65534; checked after each round. */
 #pragma once
 
 #include <dbus/dbus.h>
@@ -25,8 +25,8 @@ struct victim {
 struct victim *victim_start(void);
 /* SIGTERM; it has to end with 0 (a sanitizer's finding is another code). True if it did. */
 bool victim_stop(struct victim *victim);
-/* It answers within a second, no session is open, no descriptor more than before; within ten seconds. Prints what is not so,
- * with the end of vssd's log. */
+/* It answers within a second, no session is open, no descriptor more than before; within ten seconds. Prints what is
+ * not so, with the end of vssd's log. */
 bool victim_is_well(struct victim *victim, const char *round);
 /* Without sessions and descriptors: it only answers. */
 bool victim_answers(struct victim *victim);
