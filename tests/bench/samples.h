@@ -19,5 +19,6 @@ uint64_t samples_median(struct samples *samples);
 void samples_print_heading(const char *title, size_t rounds);
 /* One line: median, 95th percentile, maximum. */
 void samples_print(struct samples *samples);
-/* Prints the ratio of the medians and whether it is at most limit, or the product at most slack above the baseline. */
+/* Prints the ratio of the medians and whether it is at most limit, or the product at most slack above the
+ * baseline. limit 0: there is no target. */
 bool samples_judge(struct samples *product, struct samples *baseline, double limit, uint64_t slack);
