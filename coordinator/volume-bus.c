@@ -163,8 +163,12 @@ static void list_providers(struct bus_call *call, uid_t uid, const struct err *e
 		bus_call_error(call, err);
 		return;
 	}
+#ifdef HAVE_BTRFS
 	bus_call_reply(call, json_pack("[[{ss ss ss ss}]]", "Name", "btrfs", "Type", "Software", "Id",
 				       VSS_PROVIDER_BTRFS_ID, "Version", VSSD_VERSION));
+#else
+	bus_call_reply(call, json_pack("[[]]"));
+#endif
 }
 
 void face_list_providers(struct bus_call *call, void *object)

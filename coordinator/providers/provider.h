@@ -46,6 +46,8 @@ struct provider {
 };
 
 extern const struct provider btrfs_provider;
+/* Of a provider that was left out of the build: it has no copies. */
+extern const struct provider_op absent_ops[];
 
 /* The ops and their JSON. "volume" objects are those that the volumes worker's `resolve` makes (volumes.h).
  *

@@ -10,6 +10,12 @@
 #include "common/cleanup.h"
 #include "coordinator/providers/subvolumes.h"
 
+#ifdef HAVE_BTRFS
+#define WITH_BTRFS true
+#else
+#define WITH_BTRFS false
+#endif
+
 #define BTRFS_ROOT_INODE 256
 #define BACKING_DEPTH_MAX 8 /* an image in an image in an image ... */
 
@@ -140,6 +146,8 @@ static json_t *why_not(const struct draft *draft)
 {
 	const struct mount *mount = draft->mount;
 
+	if (strcmp(mount->type, "btrfs") == 0 && !WITH_BTRFS)
+		return json_sprintf("%s is btrfs, and this vssd was built without the provider for it", mount->target);
 	if (strcmp(mount->type, "btrfs") == 0)
 		return mount->read_only ? json_sprintf("%s is mounted read-only: nothing can be kept on it. Remount it "
 						       "read-write, or back it up as it is, since nothing changes it",
@@ -265,8 +273,9 @@ static int draft_volume(const struct mounts *mounts, struct draft *draft, struct
 		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot open %.400s", draft->place->path);
 	filesystem_identity(directory, draft->mount, draft->uuid, draft->label);
 	filesystem_layers(&draft->layers, draft->mount, draft->uuid);
-	return strcmp(draft->mount->type, "btrfs") == 0 ? draft_btrfs(mounts, draft, directory, err)
-							: draft_plain(mounts, draft, err);
+	if (WITH_BTRFS && strcmp(draft->mount->type, "btrfs") == 0)
+		return draft_btrfs(mounts, draft, directory, err);
+	return draft_plain(mounts, draft, err);
 }
 
 static const struct volume *keep(struct volumes *volumes, struct draft *draft, struct err *err)

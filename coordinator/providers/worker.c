@@ -137,6 +137,8 @@ static bool find_role(const char *name, struct role *ret)
 	const struct role roles[] = {
 #ifdef HAVE_BTRFS
 		{ btrfs_provider.role, btrfs_provider.ops },
+#else
+		{ "btrfs", absent_ops },
 #endif
 		{ "volumes", volumes_ops },
 	};
