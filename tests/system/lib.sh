@@ -144,7 +144,7 @@ lab_make_btrfs() {
 	local name=$1 device
 
 	truncate -s "$2" "$lab/$name.img"
-	mkfs.btrfs --quiet --label "lab-$name" "$lab/$name.img"
+	mkfs.btrfs --quiet --label "lab-$name" "$lab/$name.img" >/dev/null # its advice on defaults
 	device=$(losetup --find --show "$lab/$name.img")
 	lab_defer losetup --detach "$device"
 	mkdir "$lab/$name"
