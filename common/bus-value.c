@@ -181,6 +181,7 @@ struct appender {
 	const int *fds;
 	size_t n_fds;
 	unsigned depth;
+	size_t size; /* of the message, rather too much than too little */
 	struct err *err;
 };
 
@@ -256,6 +257,7 @@ static int append_entry(struct appender *a, DBusMessageIter *array, DBusSignatur
 	if (!dbus_message_iter_open_container(array, DBUS_TYPE_DICT_ENTRY, NULL, &entry))
 		return err_set(a->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a message");
 	dbus_message_iter_append_basic(&entry, key_type, &key);
+	a->size += 16 + strlen(key);
 	if (append_value(a, &entry, &sig, value) < 0) {
 		dbus_message_iter_abandon_container(array, &entry);
 		return -1;
@@ -457,6 +459,9 @@ static int append_value(struct appender *a, DBusMessageIter *it, DBusSignatureIt
 	if (a->depth == BUS_VALUE_DEPTH_MAX)
 		return err_set(a->err, VSS_E_LIMITS_EXCEEDED, "A value is nested deeper than %d levels",
 			       BUS_VALUE_DEPTH_MAX);
+	a->size += 16 + json_string_length(value);
+	if (a->size > BUS_VALUE_SIZE_MAX)
+		return err_set(a->err, VSS_E_LIMITS_EXCEEDED, "A message is larger than %u bytes", BUS_VALUE_SIZE_MAX);
 	a->depth++;
 	r = append_one(a, it, sig, value);
 	a->depth--;

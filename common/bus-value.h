@@ -16,6 +16,7 @@
 #define BUS_VALUE_NODES_MAX 200000     /* values in one message */
 #define BUS_VALUE_DEPTH_MAX 24
 #define BUS_VALUE_FDS_MAX 16
+#define BUS_VALUE_SIZE_MAX (30u << 20) /* bytes sent; a bus ends the connection of who sends more than 32 MiB */
 
 /* All arguments of message as a new JSON array; descriptors are put into fds (owned by the caller). */
 int bus_value_read(DBusMessage *message, json_t **ret_args, int fds[BUS_VALUE_FDS_MAX], size_t *ret_n_fds,
