@@ -8,6 +8,9 @@
 #include "common/bus.h"
 
 #define BUS_INTERFACE_OBJECT_MANAGER "org.freedesktop.DBus.ObjectManager"
+#define BUS_CALLS_PER_SENDER 128 /* kept at a time; a bus with Debian's limits lets a connection have no more */
+#define BUS_FDS_QUEUED 256	 /* received and not yet looked at: a flood of descriptors must not use up all there are */
+#define BUS_OUTGOING_MAX (64L << 20) /* bytes; beyond it nothing is handled: a stranger that reads no answers is not answered */
 #define BUS_TURN_MESSAGES 256 /* messages handled in one bus_dispatch, so that a flood cannot starve the host's loop */
 
 struct bus_fd_watch; /* libdbus' watches on one descriptor */

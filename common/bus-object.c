@@ -152,10 +152,44 @@ void bus_incoming_free(struct bus *bus)
 		bus_call_error(bus->calls, &err);
 }
 
+/* What an answer needs. The message itself goes: libdbus reads no more while many or large ones are kept, and then nobody's
+ * calls, nor the answers that those wait for, would arrive. */
+static DBusMessage *header_of(DBusMessage *message)
+{
+	DBusMessage *header = dbus_message_new_method_call(NULL, dbus_message_get_path(message),
+							   dbus_message_get_interface(message),
+							   dbus_message_get_member(message));
+
+	if (!header)
+		return NULL;
+	dbus_message_set_serial(header, dbus_message_get_serial(message));
+	dbus_message_set_no_reply(header, dbus_message_get_no_reply(message));
+	if (dbus_message_set_sender(header, dbus_message_get_sender(message)))
+		return header;
+	dbus_message_unref(header);
+	return NULL;
+}
+
+static int check_room(const struct bus *bus, DBusMessage *message, struct err *err)
+{
+	const char *sender = dbus_message_get_sender(message);
+	size_t n = 0;
+
+	/* The bus counts calls that want no answer for nobody. */
+	for (const struct bus_call *call = bus->calls; call; call = call->next)
+		n += sender && strcmp(bus_call_sender(call), sender) == 0;
+	if (n < BUS_CALLS_PER_SENDER)
+		return 0;
+	return err_set(err, VSS_E_LIMITS_EXCEEDED, "%zu calls of this connection are waiting for their answer already", n);
+}
+
 static struct bus_call *call_new(struct bus *bus, DBusMessage *message, const char *out, struct err *err)
 {
-	struct bus_call *call = calloc(1, sizeof *call);
+	struct bus_call *call;
 
+	if (check_room(bus, message, err) < 0)
+		return NULL;
+	call = calloc(1, sizeof *call);
 	if (!call) {
 		err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for the call");
 		return NULL;
@@ -165,7 +199,9 @@ static struct bus_call *call_new(struct bus *bus, DBusMessage *message, const ch
 		return NULL;
 	}
 	call->bus = bus;
-	call->message = dbus_message_ref(message);
+	call->message = header_of(message);
+	if (!call->message)
+		call->message = dbus_message_ref(message);
 	call->out = out;
 	bus->n_received++;
 	call->next = bus->calls;

@@ -296,6 +296,8 @@ int bus_dispatch(struct bus *bus)
 	bus->dispatching = true;
 	handle_epoll(bus);
 	for (int i = 0; dbus_connection_get_dispatch_status(bus->connection) == DBUS_DISPATCH_DATA_REMAINS; i++) {
+		if (dbus_connection_get_outgoing_size(bus->connection) > BUS_OUTGOING_MAX)
+			break; /* the socket's becoming writable wakes us */
 		if (i == BUS_TURN_MESSAGES) {
 			bus_kick(bus);
 			break;
@@ -367,6 +369,7 @@ static int connection_init(struct bus *bus, const char *address, struct err *err
 		return -1;
 	}
 	dbus_connection_set_exit_on_disconnect(bus->connection, FALSE);
+	dbus_connection_set_max_received_unix_fds(bus->connection, BUS_FDS_QUEUED);
 	if (!dbus_connection_set_watch_functions(bus->connection, watch_add, watch_remove, watch_toggled, bus, NULL) ||
 	    !dbus_connection_set_timeout_functions(bus->connection, timeout_add, timeout_remove, timeout_toggled, bus,
 						   NULL) ||

@@ -300,13 +300,13 @@ static void a_thousand_calls_in_flight(void **state)
 	size_t left = ARRAY_SIZE(answers);
 
 	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
-		service_send(s, i % 2 ? "Keep" : "Echo", i % 2 ? "" : "sa{sv}",
-			     i % 2 ? json_array() : json_pack("[s{}]", "x"), 0, &answers[i], NULL);
+		service_send(s, i % 8 ? "Echo" : "Keep", i % 8 ? "sa{sv}" : "",
+			     i % 8 ? json_pack("[s{}]", "x") : json_array(), 0, &answers[i], NULL);
 	assert_int_equal(bus_pending_count(s->client), 1000);
-	for (int i = 0; i < 2000 && (s->n_kept < 500 || bus_pending_count(s->client) > 500); i++)
+	for (int i = 0; i < 2000 && (s->n_kept < 125 || bus_pending_count(s->client) > 125); i++)
 		service_run(s, NULL, 10);
-	assert_int_equal(s->n_kept, 500);
-	assert_int_equal(bus_calls_kept(s->server), 500);
+	assert_int_equal(s->n_kept, 125);
+	assert_int_equal(bus_calls_kept(s->server), 125);
 	for (size_t i = s->n_kept; i-- > 0;)
 		bus_call_reply(s->kept[i], json_array());
 	for (int i = 0; i < 2000 && bus_pending_count(s->client); i++)
@@ -316,6 +316,28 @@ static void a_thousand_calls_in_flight(void **state)
 		answer_reset(&answers[i]);
 	}
 	assert_int_equal(left, 0);
+}
+
+/* A connection has as many calls kept as a bus with Debian's limits would let it wait for, even if it asks for no answers. */
+static void kept_calls_are_bounded(void **state)
+{
+	struct service *s = *state;
+	static struct answer answers[130];
+
+	memset(answers, 0, sizeof answers);
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		service_send(s, "Keep", "", json_array(), 0, &answers[i], NULL);
+	for (int i = 0; i < 2000 && bus_pending_count(s->client) > 128; i++)
+		service_run(s, NULL, 10);
+	assert_int_equal(s->n_kept, 128);
+	assert_int_equal(answers[129].calls, 1);
+	assert_int_equal(answers[129].error, VSS_E_LIMITS_EXCEEDED);
+	for (size_t i = s->n_kept; i-- > 0;)
+		bus_call_reply(s->kept[i], json_array());
+	for (int i = 0; i < 2000 && bus_pending_count(s->client); i++)
+		service_run(s, NULL, 10);
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		answer_reset(&answers[i]);
 }
 
 /* ---- connections ---- */
@@ -482,6 +504,7 @@ int main(void)
 		test(free_completes_what_is_pending),
 		test(nothing_new_begins_while_closing),
 		test(a_thousand_calls_in_flight),
+		test(kept_calls_are_bounded),
 		test(opens_without_blocking),
 		test(no_bus_there),
 		test(loss_of_the_bus_is_told),
