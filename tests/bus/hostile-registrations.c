@@ -179,6 +179,50 @@ bool attack_with_registrations(void *data)
 	return well;
 }
 
+/* ---- too large together ---- */
+
+/* Ten megabytes of paths, each within its limit. */
+static json_t *large_metadata(void)
+{
+	static char path[4000];
+	json_t *components = json_array(), *metadata;
+	char instance[ID_SIZE], name[16];
+
+	memset(path, 'x', sizeof path - 1);
+	path[0] = '/';
+	for (int i = 0; i < 256; i++) {
+		json_t *files = json_array();
+		for (int j = 0; j < 10; j++)
+			json_array_append_new(files, json_pack("{ss}", "Path", path));
+		snprintf(name, sizeof name, "c%d", i);
+		json_array_append_new(components, json_pack("{ss so}", "Name", name, "Files", files));
+	}
+	id_new(instance);
+	metadata = metadata_of(ID, instance);
+	json_object_set_new(metadata, "Components", components);
+	return metadata;
+}
+
+/* All of them in one answer are more than a bus lets pass: refused, and vssd lives. */
+bool attack_with_large_metadata(void *data)
+{
+	struct bus *bus = open_bus(), *reader = open_bus();
+	struct err list = { 0 }, objects = { 0 };
+
+	for (int i = 0; i < 4; i++)
+		register_writer(bus, large_metadata());
+	json_decref(victim_call(reader, VSS_ROOT_PATH, VSS_IFACE_COORDINATOR, "ListWriters", "a{sv}", json_pack("[{}]"),
+				&list));
+	json_decref(victim_call(reader, VSS_ROOT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "",
+				json_array(), &objects));
+	bus_free(bus);
+	bus_free(reader);
+	if (list.code && objects.code && list.code != VSS_E_WRITER_NOT_RESPONDING)
+		return true;
+	fprintf(stderr, "large lists: %s, %s\n", error_text(list.code), error_text(objects.code));
+	return false;
+}
+
 /* ---- another user ---- */
 
 bool attack_as_nobody(void *data)

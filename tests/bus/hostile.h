@@ -22,6 +22,7 @@ bool attack_with_fake_signals(void *attack);
 /* hostile-registrations.c */
 bool attack_with_metadata(void *attack);
 bool attack_with_registrations(void *attack);
+bool attack_with_large_metadata(void *attack);
 bool attack_as_nobody(void *attack); /* registers as its manifest allows; what else it tries is refused */
 
 bool attack_with_answers(

@@ -93,6 +93,11 @@ static void registrations(void **state)
 	run(state, "registrations of nobody", NOBODY, attack_as_nobody, 1);
 }
 
+static void large_metadata(void **state)
+{
+	run(state, "large metadata", 0, attack_with_large_metadata, 1);
+}
+
 static void wrong_answers(void **state)
 {
 	run(state, "answers", 0, attack_with_answers, is_long ? 6 : 20);
@@ -106,12 +111,12 @@ static void fake_signals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sessions_of_others),	cmocka_unit_test(registrations),
-		cmocka_unit_test(spoilt_metadata),	cmocka_unit_test(callers_that_leave),
-		cmocka_unit_test(probes_at_once),	cmocka_unit_test(fake_signals),
-		cmocka_unit_test(deaf_callers),		cmocka_unit_test(wrong_answers),
-		cmocka_unit_test(sessions_in_disorder), cmocka_unit_test(calls_of_root),
-		cmocka_unit_test(calls_of_nobody),
+		cmocka_unit_test(sessions_of_others), cmocka_unit_test(registrations),
+		cmocka_unit_test(spoilt_metadata),    cmocka_unit_test(large_metadata),
+		cmocka_unit_test(callers_that_leave), cmocka_unit_test(probes_at_once),
+		cmocka_unit_test(fake_signals),	      cmocka_unit_test(deaf_callers),
+		cmocka_unit_test(wrong_answers),      cmocka_unit_test(sessions_in_disorder),
+		cmocka_unit_test(calls_of_root),      cmocka_unit_test(calls_of_nobody),
 	};
 	const char *given = getenv("VSSD_TEST_SEED"), *level = getenv("VSSD_TEST_LEVEL");
 
