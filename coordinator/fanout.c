@@ -2,6 +2,7 @@
 #include "coordinator/fanout.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/names.h"
 #include "coordinator/bus-loop.h"
@@ -95,13 +96,13 @@ struct fanout *fanout_free(struct fanout *fanout)
 	return NULL;
 }
 
-static struct sender *sender_new(struct fanout *fanout, struct err *err)
+static struct sender *sender_new(struct fanout *fanout, size_t most, struct err *err)
 {
 	struct sender *sender;
 
-	if (fanout->n_senders == FANOUT_SENDERS_MAX) {
-		err_set(err, VSS_E_LIMITS_EXCEEDED, "Too many writers are still to answer: %d connections with %d calls each",
-			FANOUT_SENDERS_MAX, FANOUT_CALLS_PER_SENDER);
+	if (fanout->n_senders >= most) {
+		err_set(err, VSS_E_LIMITS_EXCEEDED, "Too many writers are still to answer: %zu connections with %d calls each",
+			most, FANOUT_CALLS_PER_SENDER);
 		return NULL;
 	}
 	sender = calloc(1, sizeof *sender);
@@ -121,12 +122,15 @@ static struct sender *sender_new(struct fanout *fanout, struct err *err)
 	return sender;
 }
 
-static struct sender *pick_sender(struct fanout *fanout, struct err *err)
+/* Who asks writers what they have must not use up what others need to thaw theirs. */
+static struct sender *pick_sender(struct fanout *fanout, const char *method, struct err *err)
 {
+	size_t most = strcmp(method, "Identify") == 0 ? FANOUT_SENDERS_MAX * 3 / 4 : FANOUT_SENDERS_MAX;
+
 	for (struct sender *s = fanout->senders; s; s = s->next)
 		if (!s->tainted && !s->lost && s->calls < FANOUT_CALLS_PER_SENDER)
 			return s;
-	return sender_new(fanout, err);
+	return sender_new(fanout, most, err);
 }
 
 static void answered(const struct bus_reply *reply, void *data)
@@ -150,7 +154,7 @@ struct fanout_call *fanout_call(struct fanout *fanout, const char *destination, 
 				const char *signature, json_t *args, const int *fds, size_t n_fds, uint64_t deadline,
 				bus_reply_fn fn, void *data, struct err *err)
 {
-	struct sender *sender = pick_sender(fanout, err);
+	struct sender *sender = pick_sender(fanout, method, err);
 	struct fanout_call *call = sender ? malloc(sizeof *call) : NULL;
 
 	if (!call) {
