@@ -10,6 +10,7 @@
 #include "coordinator/session-internal.h"
 
 #define COPIES_PER_MESSAGE 16
+#define OVERDUE_SLACK (100 * USEC_PER_MSEC) /* what was sent in one turn is due in one turn */
 #define DOCUMENT_MAX (256u << 10)
 
 bool participant_is_live(const struct participant *p)
@@ -237,10 +238,12 @@ static void event_succeeded(struct participant *p, json_t *answer)
 		send_event(p, WRITER_EVENT_POST_SNAPSHOT);
 }
 
+static const char no_answer[] = "There was no answer within the limit";
+
 static const char *failure_words(const struct participant *p, const struct bus_reply *reply)
 {
 	if (reply->error == VSS_E_TIMED_OUT && !reply->error_name)
-		return "There was no answer within the limit";
+		return no_answer;
 	if (reply->error == VSS_E_WRITER_NOT_RESPONDING)
 		return "The writer's process is gone";
 	if (*reply->message)
@@ -324,6 +327,7 @@ static void send_event(struct participant *p, enum writer_event event)
 
 	p->event = event;
 	p->call_began = clock_now();
+	p->deadline = deadline;
 	if (event == WRITER_EVENT_IDENTIFY)
 		args = json_pack("[{}]");
 	else
@@ -416,12 +420,27 @@ void writers_post_snapshot(struct session *s)
 	participants_done(s);
 }
 
+/* Several that hang have one deadline: the first to be told ends the state, and the others are as late as it is. */
+static void note_overdue(struct participant *p)
+{
+	if (clock_now() + OVERDUE_SLACK < p->deadline || !event_can_fail_set(p->event))
+		return;
+	answer_recorded(p, VSS_E_TIMED_OUT, no_answer);
+	if (p->error)
+		return;
+	p->error = VSS_E_WRITER_TIMED_OUT;
+	p->failed_at = p->event;
+	text_format(p->message, sizeof p->message, "%s", no_answer);
+}
+
 void writers_forget_calls(struct session *s)
 {
 	for (size_t i = 0; i < s->n_participants; i++) {
 		struct participant *p = &s->participants[i];
-		if (p->call)
+		if (p->call) {
 			fanout_cancel(steal_pointer(p->call));
+			note_overdue(p);
+		}
 		p->unawaited = false;
 	}
 	s->outstanding = 0;
@@ -461,7 +480,8 @@ bool session_keep_alive(struct session *s, const char *bus_name)
 		if (!p->call || !p->writer->present || strcmp(p->writer->bus_name, bus_name) != 0 ||
 		    (p->event != WRITER_EVENT_PREPARE_BACKUP && p->event != WRITER_EVENT_PREPARE_SNAPSHOT))
 			continue;
-		fanout_extend(p->call, clock_now() + event_limit(s, p->event));
+		p->deadline = clock_now() + event_limit(s, p->event);
+		fanout_extend(p->call, p->deadline);
 		found = true;
 	}
 	return found;

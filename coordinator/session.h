@@ -94,7 +94,7 @@ struct participant {
 	struct fanout_call *call; /* the event under way */
 	bool unawaited;           /* nobody waits for its answer */
 	enum writer_event event;
-	uint64_t call_began;
+	uint64_t call_began, deadline;
 	size_t copies_sent;    /* PostSnapshot goes in messages of at most 16 copies */
 };
 
