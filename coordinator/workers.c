@@ -255,7 +255,7 @@ static void job_fail_later(struct job *job)
 
 /* ---- talking ---- */
 
-/* The worker broke off or talks nonsense. Where it has a job, its exit status will explain; the deadline still holds. */
+/* The worker talks nonsense. */
 static void worker_broken(struct worker *w, const struct err *why)
 {
 	struct job *job = w->job;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* coordinator/data/org.vssd.conf beside the distribution's own system.conf, unmodified in all that it allows and denies.
- * Needs root, for users to play. */
+/* coordinator/data/org.vssd.conf beside the distribution's own system.conf, unmodified in all that it allows and
+ * denies. Needs root, for users to play. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

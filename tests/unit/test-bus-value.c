@@ -103,7 +103,8 @@ static void plain_types(void **state)
 	round_trip("s", "[\"\"]", NULL);
 	round_trip("sog", "[\"Größe\", \"/org/vssd\", \"a{sv}\"]", NULL);
 	round_trip("bb", "[true, false]", NULL);
-	round_trip("ynqiuxt", "[255, -32768, 65535, -2147483648, 4294967295, -9223372036854775808, 9223372036854775807]", NULL);
+	round_trip("ynqiuxt",
+		   "[255, -32768, 65535, -2147483648, 4294967295, -9223372036854775808, 9223372036854775807]", NULL);
 	round_trip("ddd", "[0.0, -1.5, 1e300]", NULL);
 	round_trip("d", "[3]", "[3.0]");
 }
