@@ -372,12 +372,22 @@ static void handle_method(struct bus *bus, struct bus_object *o, DBusMessage *me
 	method->fn(call, o->object);
 }
 
+static bool only_reads(const char *interface)
+{
+	return interface && (strcmp(interface, DBUS_INTERFACE_PROPERTIES) == 0 ||
+			     strcmp(interface, DBUS_INTERFACE_INTROSPECTABLE) == 0 ||
+			     strcmp(interface, BUS_INTERFACE_OBJECT_MANAGER) == 0);
+}
+
 DBusHandlerResult bus_object_message(struct bus *bus, struct bus_object *o, DBusMessage *message)
 {
 	const char *interface = dbus_message_get_interface(message), *member = dbus_message_get_member(message);
 
 	if (dbus_message_get_type(message) != DBUS_MESSAGE_TYPE_METHOD_CALL)
 		return DBUS_HANDLER_RESULT_NOT_YET_HANDLED;
+	/* Many of these can be sent at no cost, and each costs us as much as the objects that there are. */
+	if (only_reads(interface) && dbus_message_get_no_reply(message))
+		return DBUS_HANDLER_RESULT_HANDLED;
 	if (interface && strcmp(interface, DBUS_INTERFACE_PROPERTIES) == 0)
 		return handle_properties(bus, o, message);
 	if (interface && strcmp(interface, DBUS_INTERFACE_INTROSPECTABLE) == 0 && strcmp(member, "Introspect") == 0)
