@@ -45,6 +45,8 @@ struct catalogue {
 	sd_event_source *settle;
 	uint64_t patience; /* until the next attempt to remove what is in use */
 	size_t removals;
+	json_t *tokens; /* {filesystem: token} of those that were read whole and hold nothing unfinished */
+	bool brief;     /* the reading under way only asks which of them have changed */
 	bool stale; /* a copy went while storage was being read: what was read may still name it */
 };
 
@@ -67,7 +69,9 @@ struct catalogue *catalogue_new(sd_event *event, struct workers *workers, const 
 	*catalogue = (struct catalogue){
 		.workers = workers, .config = config, .machine_id = machine_id, .listener = *listener, .patience = SETTLE_TIME
 	};
-	if (sd_event_add_time(event, &catalogue->settle, CLOCK_MONOTONIC, USEC_INFINITY, 0, settled, catalogue) < 0)
+	catalogue->tokens = json_object();
+	if (!catalogue->tokens ||
+	    sd_event_add_time(event, &catalogue->settle, CLOCK_MONOTONIC, USEC_INFINITY, 0, settled, catalogue) < 0)
 		return catalogue_free(catalogue);
 	sd_event_source_set_enabled(catalogue->settle, SD_EVENT_OFF);
 	return catalogue;
@@ -102,6 +106,7 @@ struct catalogue *catalogue_free(struct catalogue *catalogue)
 	tell(&catalogue->waiters, &err);
 	tell(&catalogue->next_waiters, &err);
 	sd_event_source_disable_unref(catalogue->settle);
+	json_decref(catalogue->tokens);
 	while (catalogue->shadows) {
 		struct shadow *s = catalogue->shadows;
 		catalogue->shadows = s->next;
@@ -382,6 +387,15 @@ static void read_unfinished(struct catalogue *catalogue, const char *filesystem,
 		catalogue->removals++;
 }
 
+/* What is unfinished has to be looked at each time: it may be swept once its set has ended. */
+static void keep_token(struct catalogue *catalogue, json_t *filesystem)
+{
+	json_t *token = json_object_get(filesystem, "Token");
+
+	if (token && json_array_size(json_object_get(filesystem, "Unfinished")) == 0)
+		json_object_set(catalogue->tokens, text_of(filesystem, "Uuid"), token);
+}
+
 static void read_filesystem(struct catalogue *catalogue, json_t *filesystem)
 {
 	const char *uuid = text_of(filesystem, "Uuid");
@@ -390,6 +404,11 @@ static void read_filesystem(struct catalogue *catalogue, json_t *filesystem)
 
 	if (json_object_get(filesystem, "Error")) {
 		mark_filesystem_seen(catalogue, uuid); /* unreadable now is not gone */
+		return;
+	}
+	keep_token(catalogue, filesystem);
+	if (json_is_true(json_object_get(filesystem, "Unchanged"))) {
+		mark_filesystem_seen(catalogue, uuid);
 		return;
 	}
 	json_array_foreach(json_object_get(filesystem, "Copies"), i, entry)
@@ -417,7 +436,18 @@ static void sweep_volatile(struct catalogue *catalogue)
 	}
 }
 
-static void start_reading(struct catalogue *catalogue);
+static void start_reading(struct catalogue *catalogue, bool brief);
+
+static bool is_unchanged(json_t *answer)
+{
+	json_t *filesystem;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem)
+		if (!json_is_true(json_object_get(filesystem, "Unchanged")) && !json_object_get(filesystem, "Error"))
+			return false;
+	return true;
+}
 
 static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
 {
@@ -427,8 +457,8 @@ static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_
 	json_t *filesystem;
 
 	catalogue->reading = NULL;
-	if (catalogue->stale && !err->code) {
-		start_reading(catalogue);
+	if (!err->code && (catalogue->stale || (catalogue->brief && !is_unchanged(answer)))) {
+		start_reading(catalogue, false);
 		return;
 	}
 	waiters = steal_pointer(catalogue->waiters);
@@ -441,7 +471,7 @@ static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_
 	tell(&waiters, err);
 	if (err->code != VSS_E_CANCELLED && catalogue->next_waiters) {
 		catalogue->waiters = steal_pointer(catalogue->next_waiters);
-		start_reading(catalogue);
+		start_reading(catalogue, true);
 	}
 }
 
@@ -452,7 +482,6 @@ static json_t *known_tokens(struct catalogue *catalogue)
 	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
 		const char *filesystem = text_of(s->row, "Filesystem");
 		json_t *tokens = json_object_get(known, filesystem);
-		s->seen = false;
 		if (!s->token)
 			continue;
 		if (!tokens) {
@@ -464,17 +493,27 @@ static json_t *known_tokens(struct catalogue *catalogue)
 	return known;
 }
 
-static void start_reading(struct catalogue *catalogue)
+/* First only the question whether anything has changed, where nothing else is known to have: for many copies that is
+ * one token in place of one for each. */
+static json_t *reading_request(struct catalogue *catalogue)
+{
+	if (catalogue->brief)
+		return json_pack("{ss sO sb}", "Host", catalogue->machine_id, "Tokens", catalogue->tokens, "Brief", 1);
+	json_object_clear(catalogue->tokens);
+	return json_pack("{ss so}", "Host", catalogue->machine_id, "Known", known_tokens(catalogue));
+}
+
+static void start_reading(struct catalogue *catalogue, bool brief)
 {
 	struct err err = { 0 };
 	struct waiter *waiters, *next;
 
 	catalogue->stale = false;
-	catalogue->reading = workers_run(catalogue->workers, ROLE, "list",
-					 json_pack("{ss so}", "Host", catalogue->machine_id, "Known",
-						   known_tokens(catalogue)),
-					 NULL, 0, clock_now() + catalogue->config->finish_copies, read_done, catalogue,
-					 &err);
+	catalogue->brief = brief && json_object_size(catalogue->tokens) > 0;
+	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+		s->seen = false;
+	catalogue->reading = workers_run(catalogue->workers, ROLE, "list", reading_request(catalogue), NULL, 0,
+					 clock_now() + catalogue->config->finish_copies, read_done, catalogue, &err);
 	if (catalogue->reading)
 		return;
 	/* Those of a reading that had to be repeated, and those who came meanwhile. */
@@ -500,7 +539,7 @@ void catalogue_refresh(struct catalogue *catalogue, catalogue_fn fn, void *data)
 	*w = (struct waiter){ *list, fn ? fn : nothing, data };
 	*list = w;
 	if (!catalogue->reading)
-		start_reading(catalogue);
+		start_reading(catalogue, true);
 }
 
 static void refresh_in(struct catalogue *catalogue, uint64_t usec)

@@ -35,6 +35,7 @@ void face_probe_writers(struct bus_call *call, void *object);
 
 /* shadow-bus.c */
 void face_list_shadows(struct bus_call *call, void *object);
+void face_list_shadows_json(struct bus_call *call, void *object);
 void face_get_record(struct bus_call *call, void *object);
 void face_delete_shadows(struct bus_call *call, void *object);
 void face_expose(struct bus_call *call, void *object);

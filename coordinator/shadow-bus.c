@@ -296,6 +296,38 @@ static void reply_rows(struct choice *choice, json_t *rows)
 	choice_free(choice);
 }
 
+/* The rows as one text: hundreds of copies are thousands of D-Bus values, each of which costs both ends and the bus. */
+static void reply_text(struct choice *choice, json_t *rows)
+{
+	char *text = json_dumps(rows, JSON_COMPACT);
+
+	if (text)
+		bus_call_reply(choice->call, json_pack("[o]", json_string_nocheck(text)));
+	else
+		call_fail(choice->call, VSS_E_OUT_OF_MEMORY, "Out of memory for the list of copies");
+	free(text);
+	choice_free(choice);
+}
+
+static void list_shadows_json(struct bus_call *call, uid_t uid, const struct err *err, void *data)
+{
+	if (err->code)
+		bus_call_error(call, err);
+	else
+		choose(data, call, reply_text);
+}
+
+void face_list_shadows_json(struct bus_call *call, void *object)
+{
+	static const struct option_rule rules[] = {
+		{ "Shadow", JSON_STRING }, { "Set", JSON_STRING }, { "For", JSON_STRING }, { NULL, JSON_NULL }
+	};
+	struct coordinator *c = object;
+
+	if (options_accept(call, rules))
+		authority_check(c->authority, call, VSS_ACTION_LIST, NULL, list_shadows_json, c);
+}
+
 static void list_shadows(struct bus_call *call, uid_t uid, const struct err *err, void *data)
 {
 	if (err->code)

@@ -70,9 +70,11 @@ extern const struct provider_op absent_ops[];
  *       -> {}
  * abort    {"Members": [{"Copy", "Store": fd | "Volume" | "Filesystem": UUID}], "Host": MACHINE-ID, this one's when
  *          absent}: removes the set's copies, sealed ones too; one that is not there is not an error  -> {}
- * list     {"Host": MACHINE-ID, "Known": {FSUUID: {COPY-ID: token string}}, "Devices": [paths named in a request]}
- *          Every mounted filesystem of this kind, each once. Copies whose token is unchanged are named, not read.
- *       -> {"Filesystems": [{"Uuid": s, "Device": s, "Copies": [{"Copy": ID, "Token": s, "Record": object or absent
+ * list     {"Host": MACHINE-ID, "Known": {FSUUID: {COPY-ID: token string}}, "Devices": [paths named in a request],
+ *           "Tokens": {FSUUID: token string}, "Brief": b}
+ *          Every mounted filesystem of this kind, each once. Copies whose token is unchanged are named, not read; of a
+ *          filesystem that is as its token says, and with Brief of all, no copies are told.
+ *       -> {"Filesystems": [{"Uuid": s, "Device": s, "Token": s, "Unchanged": true or absent, "Copies": [{"Copy": ID, "Token": s, "Record": object or absent
  *           when unchanged, "Filesystem": UUID, "Error": s (and no Record) when the copy is damaged and can only be
  *           removed}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}], being made or half removed,
  *           "Error": s when the filesystem could not be read}]}

@@ -374,6 +374,18 @@ static void on_list_shadows(struct bus_call *call, void *object)
 		   filtered ? json_array() : json_pack("[o]", shadow_row(WRITER_ID, "/data")));
 }
 
+static void on_list_shadows_json(struct bus_call *call, void *object)
+{
+	bool filtered = json_object_get(json_array_get(bus_call_args(call), 0), "Shadow") != NULL;
+	json_t *rows = filtered ? json_array() : json_pack("[o]", shadow_row(WRITER_ID, "/data"));
+	char *text = json_dumps(rows, 0);
+
+	if (!intercept(object, call, "ListShadows"))
+		bus_call_reply(call, json_pack("[s]", text));
+	free(text);
+	json_decref(rows);
+}
+
 static void on_list_sessions(struct bus_call *call, void *object)
 {
 	struct fake *f = object;
@@ -448,6 +460,7 @@ static const struct bus_method coordinator_methods[] = {
 	{ "CreateSession", "a{sv}", "o", "options", "session", on_create },
 	{ "ListWriters", "a{sv}", "aa{sv}", "options", "rows", on_list_writers },
 	{ "ListShadows", "a{sv}", "aa{sv}", "options", "rows", on_list_shadows },
+	{ "ListShadowsJson", "a{sv}", "s", "options", "rows", on_list_shadows_json },
 	{ "ListProviders", "a{sv}", "aa{sv}", "options", "rows", on_list_nothing },
 	{ "ListSessions", "a{sv}", "aa{sv}", "options", "rows", on_list_sessions },
 	{ "DeleteShadows", "a{sv}", "aa{sv}", "options", "rows", on_delete },

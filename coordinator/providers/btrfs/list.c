@@ -2,6 +2,7 @@
 /* list: the catalogue, as the filesystems themselves hold it. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,6 +25,7 @@ struct listing {
 	const json_t *known; /* copy id: token */
 	const struct mounts *mounts; /* ours, to say where copies are exposed */
 	int store;
+	uint64_t digest;             /* of all that would be reported */
 	json_t *copies, *unfinished; /* borrowed from the answer */
 };
 
@@ -94,7 +96,7 @@ static void list_without_record(const struct listing *listing, int place, const 
 		add_broken(listing, copy, token, state == RECORD_ABSENT ? "its record is missing" : why->text);
 }
 
-static void list_place(const struct listing *listing, const char *copy)
+static void list_place(struct listing *listing, const char *copy)
 {
 	const char *known = json_string_value(json_object_get(listing->known, copy));
 	char token[TOKEN_SIZE];
@@ -119,7 +121,28 @@ static void list_place(const struct listing *listing, const char *copy)
 		json_object_set(add_copy(listing, copy, token), "Record", record);
 }
 
-static int list_store(struct listing *listing, struct err *err)
+/* FNV-1a; summed over the places, so that their order in the directory does not matter. */
+static uint64_t digest_text(uint64_t digest, const char *text)
+{
+	for (; *text; text++)
+		digest = (digest ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	return digest;
+}
+
+static void digest_place(struct listing *listing, const char *copy)
+{
+	const char *exposed = copy_mount_point(listing->mounts, copy);
+	char token[TOKEN_SIZE];
+	uint64_t digest;
+
+	if (!read_token(listing->store, copy, token))
+		return;
+	digest = digest_text(UINT64_C(0xcbf29ce484222325), copy);
+	digest = digest_text(digest, token);
+	listing->digest += digest_text(digest, exposed ? exposed : "");
+}
+
+static int for_each_place(struct listing *listing, void (*fn)(struct listing *listing, const char *copy), struct err *err)
 {
 	int again = openat(listing->store, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = again < 0 ? NULL : fdopendir(again);
@@ -132,11 +155,28 @@ static int list_store(struct listing *listing, struct err *err)
 	for (struct dirent *entry; n < PLACES_MAX && (entry = readdir(directory));) {
 		if (!id_is_valid(entry->d_name) || entry->d_type != DT_DIR)
 			continue;
-		list_place(listing, entry->d_name);
+		fn(listing, entry->d_name);
 		n++;
 	}
 	closedir(directory);
 	return 0;
+}
+
+/* Lists the store, or says that it is as the request knows it. */
+static int list_store(struct listing *listing, json_t *request, json_t *entry, struct err *err)
+{
+	const char *known = json_string_value(json_object_get(json_object_get(request, "Tokens"), listing->uuid));
+	char token[32];
+
+	if (for_each_place(listing, digest_place, err) < 0)
+		return -1;
+	snprintf(token, sizeof token, "%016llx", (unsigned long long)listing->digest);
+	json_object_set_new(entry, "Token", json_string(token));
+	if (known && strcmp(known, token) == 0) {
+		json_object_set_new(entry, "Unchanged", json_true());
+		return 0;
+	}
+	return json_is_true(json_object_get(request, "Brief")) ? 0 : for_each_place(listing, list_place, err);
 }
 
 /* Lists the filesystem below top. What fails is said in the answer: the other filesystems are listed all the same. */
@@ -158,7 +198,7 @@ static void list_filesystem(json_t *request, const struct mounts *mounts, json_t
 
 	json_array_append_new(filesystems, entry);
 	if (r > 0) {
-		r = list_store(&listing, err);
+		r = list_store(&listing, request, entry, err);
 		close(listing.store);
 	}
 	if (r < 0)
