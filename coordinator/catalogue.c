@@ -23,6 +23,7 @@ struct shadow {
 	char id[ID_SIZE];
 	char *token;
 	json_t *row;
+	char *text; /* of row as JSON, made when it is wanted; NULL after a change */
 	bool seen; /* in the reading under way */
 	bool removing;
 };
@@ -79,6 +80,7 @@ struct catalogue *catalogue_new(sd_event *event, struct workers *workers, const 
 
 static void shadow_free(struct shadow *shadow)
 {
+	free(shadow->text);
 	free(shadow->token);
 	json_decref(shadow->row);
 	free(shadow);
@@ -230,6 +232,7 @@ static void add_row(struct catalogue *catalogue, const char *copy, const char *t
 		bucket_add(catalogue, s);
 	}
 	s->row = row;
+	free(steal_pointer(s->text));
 	s->seen = true;
 	free(s->token);
 	s->token = token ? strdup(token) : NULL;
@@ -301,6 +304,30 @@ json_t *catalogue_rows(const struct catalogue *catalogue, json_t *filter)
 	return rows;
 }
 
+char *catalogue_text(const struct catalogue *catalogue, json_t *filter)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	const char *separator = "[";
+
+	if (!out)
+		return NULL;
+	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
+		if (!fits(s->row, filter))
+			continue;
+		if (!s->text)
+			s->text = json_dumps(s->row, JSON_COMPACT);
+		fprintf(out, "%s%s", separator, s->text ? s->text : "{}");
+		separator = ",";
+	}
+	fprintf(out, "%s]", *separator == '[' ? "[" : "");
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
 void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
 {
 	struct shadow *s = find(catalogue, copy);
@@ -312,6 +339,7 @@ void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const 
 	json_object_set_new(row, "Exposed", json_string(path));
 	json_decref(s->row);
 	s->row = row;
+	free(steal_pointer(s->text));
 }
 
 /* ---- reading storage ---- */
@@ -438,15 +466,20 @@ static void sweep_volatile(struct catalogue *catalogue)
 
 static void start_reading(struct catalogue *catalogue, bool brief);
 
-static bool is_unchanged(json_t *answer)
+/* Drops the tokens of filesystems that have changed; false if there are such. */
+static bool are_unchanged(struct catalogue *catalogue, json_t *answer)
 {
 	json_t *filesystem;
+	bool unchanged = true;
 	size_t i;
 
-	json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem)
-		if (!json_is_true(json_object_get(filesystem, "Unchanged")) && !json_object_get(filesystem, "Error"))
-			return false;
-	return true;
+	json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem) {
+		if (json_is_true(json_object_get(filesystem, "Unchanged")) || json_object_get(filesystem, "Error"))
+			continue;
+		json_object_del(catalogue->tokens, text_of(filesystem, "Uuid"));
+		unchanged = false;
+	}
+	return unchanged;
 }
 
 static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
@@ -457,7 +490,7 @@ static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_
 	json_t *filesystem;
 
 	catalogue->reading = NULL;
-	if (!err->code && (catalogue->stale || (catalogue->brief && !is_unchanged(answer)))) {
+	if (!err->code && (catalogue->stale || (catalogue->brief && !are_unchanged(catalogue, answer)))) {
 		start_reading(catalogue, false);
 		return;
 	}
@@ -482,7 +515,7 @@ static json_t *known_tokens(struct catalogue *catalogue)
 	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
 		const char *filesystem = text_of(s->row, "Filesystem");
 		json_t *tokens = json_object_get(known, filesystem);
-		if (!s->token)
+		if (!s->token || json_object_get(catalogue->tokens, filesystem))
 			continue;
 		if (!tokens) {
 			tokens = json_object();
@@ -499,8 +532,8 @@ static json_t *reading_request(struct catalogue *catalogue)
 {
 	if (catalogue->brief)
 		return json_pack("{ss sO sb}", "Host", catalogue->machine_id, "Tokens", catalogue->tokens, "Brief", 1);
-	json_object_clear(catalogue->tokens);
-	return json_pack("{ss so}", "Host", catalogue->machine_id, "Known", known_tokens(catalogue));
+	return json_pack("{ss sO so}", "Host", catalogue->machine_id, "Tokens", catalogue->tokens, "Known",
+			 known_tokens(catalogue));
 }
 
 static void start_reading(struct catalogue *catalogue, bool brief)

@@ -16,7 +16,7 @@ static const struct bus_method coordinator_methods[] = {
 	{ "ListProviders", "a{sv}", "aa{sv}", "options", "providers", face_list_providers },
 	{ "ListVolumes", "a{sv}", "aa{sv}", "options", "volumes", face_list_volumes },
 	{ "ListShadows", "a{sv}", "aa{sv}", "options", "shadows", face_list_shadows },
-	{ "ListShadowsJson", "a{sv}", "s", "options", "shadows", face_list_shadows_json },
+	{ "ListShadowsJson", "a{sv}", "h", "options", "shadows", face_list_shadows_json },
 	{ "GetRecord", "sa{sv}", "s", "shadow options", "record", face_get_record },
 	{ "DeleteShadows", "a{sv}", "aa{sv}", "options", "results", face_delete_shadows },
 	{ "Expose", "ssa{sv}", "s", "shadow path options", "path", face_expose },

@@ -10,6 +10,8 @@
 #include "coordinator/log.h"
 #include "coordinator/session-internal.h"
 
+#define RECORD_ROOM (900u << 10) /* of the 1 MiB that a provider keeps; the rest is the member's own */
+
 struct fd_slots {
 	int fds[SESSION_MEMBERS_MAX * 2];
 	size_t n;
@@ -294,6 +296,20 @@ static json_t *set_document(const struct session *s)
 	return document;
 }
 
+/* A record that is larger than the provider keeps would fail the set for the sake of what the writers still have: their
+ * metadata. Their documents stay. */
+static void shorten(json_t *document)
+{
+	json_t *writer;
+	size_t i;
+
+	if (json_dumpb(document, NULL, 0, JSON_COMPACT) < RECORD_ROOM)
+		return;
+	json_array_foreach(json_object_get(document, "Writers"), i, writer)
+		json_object_del(writer, "Metadata");
+	json_object_set_new(document, "MetadataOmitted", json_true());
+}
+
 static void sealed(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
 {
 	struct session *s = data;
@@ -311,6 +327,7 @@ void copies_seal(struct session *s)
 	autojson json_t *set = set_document(s);
 	json_t *members = json_array();
 
+	shorten(set);
 	for (size_t i = 0; i < s->n_members; i++) {
 		struct member *m = &s->members[i];
 		cleanup_close(&m->directory); /* the writers' repairs are over */

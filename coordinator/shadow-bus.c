@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Shadow copies on the bus: the catalogue as objects and lists; deleting, exposing, mounting. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/cleanup.h"
 #include "common/id.h"
@@ -296,16 +299,30 @@ static void reply_rows(struct choice *choice, json_t *rows)
 	choice_free(choice);
 }
 
-/* The rows as one text: hundreds of copies are thousands of D-Bus values, each of which costs both ends and the bus. */
+/* A sealed memory file: what the receiver maps cannot change any more. */
+static int text_file(const char *text, struct err *err)
+{
+	autoclose int fd = memfd_create("shadow copies", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	size_t size = strlen(text);
+
+	if (fd < 0 || write(fd, text, size) != (ssize_t)size ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return err_errno(err, errno, VSS_E_OUT_OF_MEMORY, "The list of copies cannot be written");
+	return steal_fd(fd);
+}
+
+/* Hundreds of copies are thousands of D-Bus values, each of which costs both ends and the bus, and a text of hundreds of
+ * kilobytes goes over the bus in pieces of two: the list is one text in memory. */
 static void reply_text(struct choice *choice, json_t *rows)
 {
-	char *text = json_dumps(rows, JSON_COMPACT);
+	autofree char *text = catalogue_text(choice->coordinator->catalogue, choice->filter);
+	struct err err = { .code = VSS_E_OUT_OF_MEMORY, .text = "Out of memory for the list of copies" };
+	autoclose int fd = text ? text_file(text, &err) : -1;
 
-	if (text)
-		bus_call_reply(choice->call, json_pack("[o]", json_string_nocheck(text)));
+	if (fd >= 0)
+		bus_call_reply_fds(choice->call, json_pack("[i]", 0), &fd, 1);
 	else
-		call_fail(choice->call, VSS_E_OUT_OF_MEMORY, "Out of memory for the list of copies");
-	free(text);
+		bus_call_error(choice->call, &err);
 	choice_free(choice);
 }
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -378,11 +379,12 @@ static void on_list_shadows_json(struct bus_call *call, void *object)
 {
 	bool filtered = json_object_get(json_array_get(bus_call_args(call), 0), "Shadow") != NULL;
 	json_t *rows = filtered ? json_array() : json_pack("[o]", shadow_row(WRITER_ID, "/data"));
-	char *text = json_dumps(rows, 0);
+	int fd = memfd_create("rows", MFD_CLOEXEC);
 
+	json_dumpfd(rows, fd, 0);
 	if (!intercept(object, call, "ListShadows"))
-		bus_call_reply(call, json_pack("[s]", text));
-	free(text);
+		bus_call_reply_fds(call, json_pack("[i]", 0), &fd, 1);
+	close(fd);
 	json_decref(rows);
 }
 
@@ -460,7 +462,7 @@ static const struct bus_method coordinator_methods[] = {
 	{ "CreateSession", "a{sv}", "o", "options", "session", on_create },
 	{ "ListWriters", "a{sv}", "aa{sv}", "options", "rows", on_list_writers },
 	{ "ListShadows", "a{sv}", "aa{sv}", "options", "rows", on_list_shadows },
-	{ "ListShadowsJson", "a{sv}", "s", "options", "rows", on_list_shadows_json },
+	{ "ListShadowsJson", "a{sv}", "h", "options", "rows", on_list_shadows_json },
 	{ "ListProviders", "a{sv}", "aa{sv}", "options", "rows", on_list_nothing },
 	{ "ListSessions", "a{sv}", "aa{sv}", "options", "rows", on_list_sessions },
 	{ "DeleteShadows", "a{sv}", "aa{sv}", "options", "rows", on_delete },
