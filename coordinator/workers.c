@@ -24,7 +24,7 @@
 
 #define ROLE_SIZE 32
 #define OP_SIZE 32
-#define FREE_PATIENCE (200 * USEC_PER_MSEC) /* for killed workers when the pool ends; a hung one is left to init */
+#define FREE_PATIENCE (2 * USEC_PER_SEC) /* for killed workers when the pool ends; a hung one is left to init */
 
 struct worker {
 	struct workers *pool;
