@@ -139,8 +139,10 @@ restarted_during_command() {
 	begin "SIG$1 while COMMAND runs, $2 s without vssd, $3 times"
 	writers_again
 	echo "the data" >"$volume/file"
+	rm -f "$lab/go"
 	# shellcheck disable=SC2016
-	scene_background backup backup --for "$volume" -- sh -c 'sleep 3; cat "$VSS_COPY_1/file"'
+	scene_background backup backup --for "$volume" -- sh -c \
+		'for i in $(seq 600); do [ ! -e "$1" ] || break; sleep 0.1; done; cat "$VSS_COPY_1/file"' command "$lab/go"
 	check "its copies are made" lab_wait 5 scene_is_in Created
 	for ((i = 0; i < $3; i++)); do
 		vssd_down "$1"
@@ -150,6 +152,7 @@ restarted_during_command() {
 		check "the copy is listed" equal "$(vssctl list shadows --for "$volume" --json | jq '.shadows | length')" 1
 		check "the copy is whole" scene_all_whole
 	done
+	touch "$lab/go"
 	scene_ended backup 15
 	check "the backup succeeds" equal "$code" 0
 	check "COMMAND read the copy" contains "$lab/err" "the data"
