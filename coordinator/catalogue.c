@@ -496,6 +496,9 @@ static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_
 	}
 	waiters = steal_pointer(catalogue->waiters);
 	if (!err->code) {
+		/* Those of filesystems that are not there go: their copies are forgotten, and have to be read if they come
+		 * back. */
+		json_object_clear(catalogue->tokens);
 		json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem)
 			read_filesystem(catalogue, filesystem);
 		forget_unseen(catalogue, NULL);
