@@ -42,6 +42,7 @@ static void print_shadow(FILE *out, json_t *row, bool verbose)
 {
 	const char *host = row_text(row, "HostName"), *state = row_text(row, "State");
 	const char *exposed = row_text(row, "Exposed");
+	const char *why = *row_text(row, "Consistency") ? "" : row_text(row, "ConsistencyReason");
 
 	host = *host ? host : row_text(row, "Host");
 	fprintf(out, "      Shadow Copy ID: {%s}\n", row_text(row, "Shadow"));
@@ -57,7 +58,7 @@ static void print_shadow(FILE *out, json_t *row, bool verbose)
 	if (*exposed)
 		fprintf(out, "         Exposed at: %s\n", exposed);
 	if (*state && strcmp(state, "created") != 0)
-		fprintf(out, "         State: %s\n", state);
+		fprintf(out, "         State: %s%s%s%s\n", state, *why ? " (" : "", why, *why ? ")" : "");
 	if (!verbose)
 		return;
 	fprintf(out, "         Filesystem: %s\n", row_text(row, "Filesystem"));
