@@ -85,7 +85,8 @@ meson_test() {
 
 	shift 2
 	rm -f "$build/meson-logs/$log"*
-	meson test -C "$build" --no-rebuild --logbase "$log" --print-errorlogs "$@" || code=$?
+	# Tests wait more than they work; the serial ones are not concerned.
+	meson test -C "$build" --no-rebuild --logbase "$log" --print-errorlogs --num-processes 4 "$@" || code=$?
 	python3 - "$build/meson-logs" "$log" "$stage" >>"$tally" <<-'PYTHON'
 		import glob, json, sys
 		words = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
