@@ -23,7 +23,7 @@ struct shadow {
 	char id[ID_SIZE];
 	char *token;
 	json_t *row;
-	char *text; /* of row as JSON, made when it is wanted; NULL after a change */
+	char *text; /* of row, brief, as JSON, made when it is wanted; NULL after a change */
 	bool seen; /* in the reading under way */
 	bool removing;
 };
@@ -304,7 +304,32 @@ json_t *catalogue_rows(const struct catalogue *catalogue, json_t *filter)
 	return rows;
 }
 
-char *catalogue_text(const struct catalogue *catalogue, json_t *filter)
+static json_t *brief_row(json_t *row)
+{
+	static const char *const members[] = { "Shadow",	  "Set",     "SetCount",      "Created",  "Volume",
+					       "VolumeId",	  "Device",  "HostName",      "Provider", "Context",
+					       "Persistent",	  "Attributes", "Consistency", "ConsistencyReason",
+					       "Instant",	  "InstantReason", "Exposed",  "State" };
+	json_t *brief = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+		json_t *value = json_object_get(row, members[i]);
+		if (!json_is_string(value) || json_string_length(value) > 0)
+			json_object_set(brief, members[i], value);
+	}
+	return brief;
+}
+
+static const char *brief_text(struct shadow *shadow)
+{
+	autojson json_t *brief = shadow->text ? NULL : brief_row(shadow->row);
+
+	if (!shadow->text)
+		shadow->text = json_dumps(brief, JSON_COMPACT);
+	return shadow->text;
+}
+
+char *catalogue_text(const struct catalogue *catalogue, json_t *filter, bool brief)
 {
 	char *text = NULL;
 	size_t size;
@@ -316,9 +341,9 @@ char *catalogue_text(const struct catalogue *catalogue, json_t *filter)
 	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
 		if (!fits(s->row, filter))
 			continue;
-		if (!s->text)
-			s->text = json_dumps(s->row, JSON_COMPACT);
-		fprintf(out, "%s%s", separator, s->text ? s->text : "{}");
+		autofree char *whole = brief ? NULL : json_dumps(s->row, JSON_COMPACT);
+		const char *row = brief ? brief_text(s) : whole;
+		fprintf(out, "%s%s", separator, row ? row : "{}");
 		separator = ",";
 	}
 	fprintf(out, "%s]", *separator == '[' ? "[" : "");

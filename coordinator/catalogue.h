@@ -42,8 +42,9 @@ bool catalogue_has(const struct catalogue *catalogue, const char *copy);
 json_t *catalogue_row(const struct catalogue *catalogue, const char *copy);
 /* Of all, or of those that fit the filter {"Shadow", "Set", "VolumeId"}; oldest first. */
 json_t *catalogue_rows(const struct catalogue *catalogue, json_t *filter);
-/* The same as one JSON text (an array); caller frees. NULL: out of memory. */
-char *catalogue_text(const struct catalogue *catalogue, json_t *filter);
+/* The same as one JSON text (an array); caller frees. NULL: out of memory. brief: without what is empty, and what only
+ * details need. */
+char *catalogue_text(const struct catalogue *catalogue, json_t *filter, bool brief);
 size_t catalogue_count(const struct catalogue *catalogue);
 
 /* Deletes the copy. fn runs exactly once, perhaps at once. VSS_E_VOLUME_IN_USE while it is exposed. */

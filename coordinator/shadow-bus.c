@@ -315,7 +315,8 @@ static int text_file(const char *text, struct err *err)
  * kilobytes goes over the bus in pieces of two: the list is one text in memory. */
 static void reply_text(struct choice *choice, json_t *rows)
 {
-	autofree char *text = catalogue_text(choice->coordinator->catalogue, choice->filter);
+	bool brief = json_is_true(json_object_get(call_options(choice->call), "Brief"));
+	autofree char *text = catalogue_text(choice->coordinator->catalogue, choice->filter, brief);
 	struct err err = { .code = VSS_E_OUT_OF_MEMORY, .text = "Out of memory for the list of copies" };
 	autoclose int fd = text ? text_file(text, &err) : -1;
 
@@ -337,7 +338,8 @@ static void list_shadows_json(struct bus_call *call, uid_t uid, const struct err
 void face_list_shadows_json(struct bus_call *call, void *object)
 {
 	static const struct option_rule rules[] = {
-		{ "Shadow", JSON_STRING }, { "Set", JSON_STRING }, { "For", JSON_STRING }, { NULL, JSON_NULL }
+		{ "Shadow", JSON_STRING }, { "Set", JSON_STRING }, { "For", JSON_STRING }, { "Brief", JSON_TRUE },
+		{ NULL, JSON_NULL }
 	};
 	struct coordinator *c = object;
 

@@ -146,6 +146,8 @@ int run_list_shadows(struct vssctl *ctl)
 		return r;
 	if (ctl->options.verbose)
 		json_object_set_new(options, "Usage", json_true());
+	else if (!ctl->options.json)
+		json_object_set_new(options, "Brief", json_true());
 	if (vss_query(ctl->connection, "ListShadows", options, 0, &rows, &ctl->failure) < 0)
 		return vssctl_fail(ctl);
 	/* Nothing at all is an answer; nothing of what was asked for is a failure. */
