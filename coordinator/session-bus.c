@@ -175,50 +175,78 @@ static void do_add_component(struct bus_call *call, struct session_face *face)
 	reply_done(call, session_select(face->session, call_text(call, 0), call_text(call, 1), &err), &err);
 }
 
+/* AddToSnapshotSet: the path is resolved first, so that polkit is asked about the volume that it leads to, and about each
+ * one below it, not about what the caller calls it. */
 struct addition {
 	struct coordinator *coordinator;
 	char session[ID_SIZE];
+	json_t *volumes; /* resolved; the first n_allowed may be copied by the caller */
+	size_t n_allowed;
 };
 
-static void volumes_resolved(struct bus_call *call, const struct err *err, json_t *volumes, void *data)
+static void addition_end(struct bus_call *call, struct addition *addition, const struct err *err)
 {
-	struct addition *addition = data;
 	struct session_face *face = find_face(addition->coordinator, addition->session);
 	struct err failure = *err;
 	size_t i;
 	json_t *volume;
 
-	free(addition);
 	if (!failure.code && !face)
 		err_set(&failure, VSS_E_OBJECT_NOT_FOUND, "The session has ended");
-	json_array_foreach(volumes, i, volume)
+	json_array_foreach(addition->volumes, i, volume)
 		if (!failure.code)
 			session_add_volume(face->session, volume, &failure);
 	if (failure.code)
 		bus_call_error(call, &failure);
 	else
-		bus_call_reply(call, json_pack("[O]", json_array_get(volumes, 0)));
+		bus_call_reply(call, json_pack("[O]", json_array_get(addition->volumes, 0)));
+	json_decref(addition->volumes);
+	free(addition);
 }
 
-static void add_allowed(struct bus_call *call, uid_t uid, const struct err *err, void *data)
+static void check_next_volume(struct bus_call *call, struct addition *addition);
+
+static void volume_checked(struct bus_call *call, uid_t uid, const struct err *err, void *data)
 {
 	struct addition *addition = data;
-	struct session_face *face = find_face(addition->coordinator, addition->session);
-	json_t *option = json_object_get(call_options(call), "Recursive");
-	bool recursive;
 
-	if (err->code || !face) {
-		volumes_resolved(call, err, NULL, addition);
+	if (err->code) {
+		addition_end(call, addition, err);
 		return;
 	}
-	recursive = option ? json_is_true(option) : face->session->options.recursive;
-	face_resolve(addition->coordinator, call, json_array_get(bus_call_args(call), 0),
-		     recursive ? FACE_BELOW_TOO : FACE_BELOW_NAMED, volumes_resolved, addition);
+	addition->n_allowed++;
+	check_next_volume(call, addition);
+}
+
+/* More volumes than a set can have are refused by session_add_volume. */
+static void check_next_volume(struct bus_call *call, struct addition *addition)
+{
+	json_t *volume = json_array_get(addition->volumes, addition->n_allowed);
+
+	if (volume && addition->n_allowed < SESSION_MEMBERS_MAX)
+		authority_check(addition->coordinator->authority, call, VSS_ACTION_CREATE,
+				json_string_value(json_object_get(volume, "Path")), volume_checked, addition);
+	else
+		addition_end(call, addition, &(struct err){ 0 });
+}
+
+static void volumes_resolved(struct bus_call *call, const struct err *err, json_t *volumes, void *data)
+{
+	struct addition *addition = data;
+
+	if (err->code) {
+		addition_end(call, addition, err);
+		return;
+	}
+	addition->volumes = json_incref(volumes);
+	check_next_volume(call, addition);
 }
 
 static void do_add_to_set(struct bus_call *call, struct session_face *face)
 {
-	struct addition *addition = malloc(sizeof *addition);
+	struct addition *addition = calloc(1, sizeof *addition);
+	json_t *option = json_object_get(call_options(call), "Recursive");
+	bool recursive = option ? json_is_true(option) : face->session->options.recursive;
 
 	if (!addition) {
 		call_fail(call, VSS_E_OUT_OF_MEMORY, "Out of memory for a volume");
@@ -226,8 +254,8 @@ static void do_add_to_set(struct bus_call *call, struct session_face *face)
 	}
 	addition->coordinator = face->coordinator;
 	memcpy(addition->session, face->session->id, ID_SIZE);
-	authority_check(face->coordinator->authority, call, VSS_ACTION_CREATE,
-			json_string_value(json_array_get(bus_call_args(call), 0)), add_allowed, addition);
+	face_resolve(face->coordinator, call, json_array_get(bus_call_args(call), 0),
+		     recursive ? FACE_BELOW_TOO : FACE_BELOW_NAMED, volumes_resolved, addition);
 }
 
 static void do_writer_status(struct bus_call *call, struct session_face *face)

@@ -185,6 +185,8 @@ requestors() {
 		"vssctl create shadow --for /srv/data && vssctl delete shadows --for /srv/data --all --quiet"
 	check "but not where the rule says no" exits 4 as backup vssctl create shadow --for /srv/other
 	check "and is told so" says "org.vssd.create is not granted" as backup vssctl create shadow --for /srv/other
+	check "whatever it calls it" exits 4 as backup vssctl create shadow --for /srv/data/../other
+	check "by a link, too" exits 4 as backup vssctl create shadow --for /srv/data/elsewhere
 
 	section "a requestor that polkit does not allow"
 	check "may not make a copy" exits 4 as games vssctl create shadow --for /srv/data
@@ -292,6 +294,7 @@ mkdir -p "$work" /srv/data /srv/other
 chmod 0755 "$work"
 mount -t btrfs "$device" /srv/data
 echo "written before" >/srv/data/file
+ln -s /srv/other /srv/data/elsewhere
 activation
 writer_of_another_user
 strangers
