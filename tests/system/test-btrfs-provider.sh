@@ -153,6 +153,17 @@ test_two_filesystems() {
 	ok "$(remove "$(copies "$B")" "$B")"
 }
 
+# A worker that is still ending holds its private mount for a moment longer than its answer takes.
+wait_unmounted() {
+	local i
+
+	for ((i = 0; i < 200; i++)); do
+		[ -e "/sys/fs/btrfs/$1" ] || return 0
+		sleep 0.05
+	done
+	fail "the filesystem $1 stays mounted somewhere"
+}
+
 test_volume_changed() {
 	local m m2
 	m=$(member "$DIR/a/sv2")
@@ -160,7 +171,9 @@ test_volume_changed() {
 	is_error "$(ask b "$(prepare "$m")")" ObjectNotFound "unmounted or replaced" || fail "replaced"
 	m=$(member "$DIR/b/sv") m2=$(member "$DIR/a/sv")
 	umount "$DIR/b"
+	wait_unmounted "$B"
 	is_error "$(ask b "$(prepare "$m2" "$m")")" ObjectNotFound "" || fail "unmounted"
+	wait_unmounted "$B"
 	mount -o ro "$B_LOOP" "$DIR/b"
 	is_error "$(ask b "$(prepare "$m2" "$m")")" ProviderVeto "read-only" || fail "read-only"
 	[ "$(volume "$DIR/b/sv" | jq -r '.ReadOnly,.Provider' | xargs)" = true ] || fail "claimed though read-only"
@@ -310,6 +323,7 @@ test_devices() {
 	local answer
 	make_copies false "$DIR/b/sv" && seal || return 1
 	umount "$DIR/b"
+	wait_unmounted "$B"
 	[ -z "$(list | of_fs "$B")" ] || fail "listed though not mounted"
 	answer=$(ask b "{\"op\":\"list\",\"Host\":\"$HOST\",\"Devices\":[\"$B_LOOP\",\"$A_LOOP\",\"/etc/passwd\"]}")
 	[ "$(of_fs "$B" <<<"$answer" | jq -r '.Copies[0].Copy')" = "$COPIES" ] || fail "$answer"
