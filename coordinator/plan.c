@@ -247,6 +247,22 @@ static bool is_lenient(const struct session *s, const struct participant *p)
 	return s->options.on_writer_failure == WRITER_FAILURE_DEGRADES && !is_named(s->options.require, p->writer);
 }
 
+/* A rehearsal goes on, for what the writer itself has to say. */
+static void check_outside(struct participant *p, json_t *outside)
+{
+	const char *id;
+	json_t *volume;
+
+	json_object_foreach(outside, id, volume) {
+		const char *provider = json_string_value(json_object_get(volume, "Provider"));
+		const char *why = json_string_value(json_object_get(volume, "Why"));
+		bool copied = provider && *provider;
+		remarks_check(p, json_incref(json_object_get(volume, "Path")), json_string("volume"), "bad",
+			      json_sprintf("needed and not in the set; %s%s", copied ? "add it" : "it cannot be copied: ",
+					   copied ? "" : why ?: ""));
+	}
+}
+
 static void refuse_outside(struct session *s, struct participant *p, json_t *outside)
 {
 	char volumes[700] = "";
@@ -254,6 +270,10 @@ static void refuse_outside(struct session *s, struct participant *p, json_t *out
 	const char *id;
 	json_t *volume;
 
+	if (s->options.verify) {
+		check_outside(p, outside);
+		return;
+	}
 	json_object_foreach(outside, id, volume) {
 		text_append(volumes, sizeof volumes, "%s%s", *volumes ? ", " : "",
 			    json_string_value(json_object_get(volume, "Path")));
@@ -291,14 +311,17 @@ static bool add_outside(struct session *s, json_t *outside)
 	const char *id;
 	json_t *volume;
 	struct err err = { 0 };
+	bool added = false;
 
 	json_object_foreach(outside, id, volume) {
-		if (session_add_volume(s, volume, &err) < 0) {
+		if (session_add_volume(s, volume, &err) == 0) {
+			added = true;
+		} else if (!s->options.verify) { /* a rehearsal tells of it as a check */
 			session_fail(s, &err);
 			return false;
 		}
 	}
-	return json_object_size(outside) > 0;
+	return added;
 }
 
 static int check_required(struct session *s)
@@ -335,6 +358,7 @@ void plan_forget(struct session *s)
 		free(p->why);
 		json_decref(p->components);
 		json_decref(p->documents);
+		json_decref(p->checks);
 	}
 	free(s->participants);
 	s->participants = NULL;

@@ -50,6 +50,8 @@ int session_snapshot(struct session *s, struct err *err)
 {
 	bool wanted = s->want_snapshot;
 
+	if (s->options.verify)
+		return err_set(err, VSS_E_BAD_STATE, "This session was made to verify: it makes no copies");
 	s->want_snapshot = true;
 	if (begin(s, "DoSnapshotSet", SESSION_EVENT_SNAPSHOT, err) == 0)
 		return 0;

@@ -46,6 +46,12 @@ void writers_shutdown(struct session *session);
 void writers_forget_calls(struct session *session);
 bool participant_is_live(const struct participant *participant); /* takes part and has not failed */
 void participants_done(struct session *session);
+bool event_can_fail_set(enum writer_event event);
+
+/* session-remarks.c: what an answer carries besides the answer. */
+void remarks_keep(struct participant *participant, json_t *answer);
+/* Adds a row to the participant's checklist; takes the values. */
+void remarks_check(struct participant *participant, json_t *object, json_t *check, const char *verdict, json_t *text);
 
 /* session-copies.c: work on the copies. */
 void copies_prepare(struct session *session);

@@ -17,7 +17,8 @@ static const struct option_rule create_rules[] = {
 	{ "Context", JSON_STRING },	  { "BackupType", JSON_STRING },      { "Recursive", JSON_TRUE },
 	{ "AddMissingVolumes", JSON_TRUE }, { "RequireWriters", JSON_ARRAY }, { "ExcludeWriters", JSON_ARRAY },
 	{ "IncludeWriters", JSON_ARRAY }, { "OnWriterFailure", JSON_STRING }, { "Retries", JSON_INTEGER },
-	{ "WaitUsec", JSON_INTEGER },	  { "Command", JSON_STRING },	      { NULL, JSON_NULL },
+	{ "WaitUsec", JSON_INTEGER },	  { "Command", JSON_STRING },	      { "Verify", JSON_TRUE },
+	{ NULL, JSON_NULL },
 };
 
 static bool is_one_of(const char *text, const char *const *words)
@@ -73,6 +74,7 @@ static int read_create_options(struct coordinator *c, json_t *options, struct se
 	o->persistent = strcmp(context, "app-rollback") == 0;
 	o->recursive = json_is_true(json_object_get(options, "Recursive"));
 	o->add_missing_volumes = json_is_true(json_object_get(options, "AddMissingVolumes"));
+	o->verify = json_is_true(json_object_get(options, "Verify"));
 	o->on_writer_failure = strcmp(policy, "fail") == 0 ? WRITER_FAILURE_FAILS : WRITER_FAILURE_DEGRADES;
 	o->retries = (unsigned)json_integer_value(json_object_get(options, "Retries"));
 	o->wait = wait ? (uint64_t)json_integer_value(wait) : c->config.wait;

@@ -26,6 +26,8 @@ json_t *session_participant_rows(const struct session *s)
 					(json_int_t)error_code(p->error), "LastError", error_text(p->error), "Message",
 					p->message, "ElapsedUsec", (json_int_t)p->elapsed);
 		json_object_set(row, "Components", p->components);
+		if (json_array_size(p->checks) > 0)
+			json_object_set(row, "Checks", p->checks);
 		json_array_append_new(rows, row);
 	}
 	return rows;
@@ -63,8 +65,8 @@ json_t *session_row(const struct session *s)
 
 static json_t *options_to_json(const struct session_options *o)
 {
-	return json_pack("{sb sb sb ss si si sI sO? sO? sO? ss}", "Persistent", o->persistent, "Recursive", o->recursive,
-			 "AddMissingVolumes", o->add_missing_volumes, "BackupType", o->backup_type, "OnWriterFailure",
+	return json_pack("{sb sb sb sb ss si si sI sO? sO? sO? ss}", "Persistent", o->persistent, "Recursive", o->recursive,
+			 "AddMissingVolumes", o->add_missing_volumes, "Verify", o->verify, "BackupType", o->backup_type, "OnWriterFailure",
 			 (int)o->on_writer_failure, "Retries", (int)o->retries, "Wait", (json_int_t)o->wait, "Require",
 			 o->require, "Exclude", o->exclude, "Include", o->include, "Command", o->command);
 }
@@ -151,6 +153,7 @@ static void options_from_json(struct session_options *o, json_t *value)
 	o->persistent = flag_of(value, "Persistent");
 	o->recursive = flag_of(value, "Recursive");
 	o->add_missing_volumes = flag_of(value, "AddMissingVolumes");
+	o->verify = flag_of(value, "Verify");
 	text_format(o->backup_type, sizeof o->backup_type, "%s", text_of(value, "BackupType"));
 	o->on_writer_failure = (enum writer_failure_policy)number_of(value, "OnWriterFailure");
 	o->retries = (unsigned)number_of(value, "Retries");

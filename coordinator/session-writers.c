@@ -11,7 +11,6 @@
 
 #define COPIES_PER_MESSAGE 16
 #define OVERDUE_SLACK (100 * USEC_PER_MSEC) /* what was sent in one turn is due in one turn */
-#define DOCUMENT_MAX (256u << 10)
 
 bool participant_is_live(const struct participant *p)
 {
@@ -93,6 +92,8 @@ static json_t *event_options(struct participant *p, enum writer_event event, siz
 		p->copies_sent += *ret_n_fds;
 		json_object_set_new(options, "More", json_boolean(p->copies_sent < participant_copies(p)));
 	}
+	if (event == WRITER_EVENT_PREPARE_BACKUP && s->options.verify)
+		json_object_set_new(options, "Verify", json_true());
 	if (event == WRITER_EVENT_BACKUP_COMPLETE)
 		json_object_update_new(options, json_pack("{sb sO}", "Succeeded", s->succeeded, "FailedComponents",
 							  s->failed_components));
@@ -112,7 +113,7 @@ static void answer_recorded(struct participant *p, enum vss_error error, const c
 }
 
 /* A failed Abort, BackupShutdown or Identify is on record but fails nothing. */
-static bool event_can_fail_set(enum writer_event event)
+bool event_can_fail_set(enum writer_event event)
 {
 	return event != WRITER_EVENT_ABORT && event != WRITER_EVENT_BACKUP_SHUTDOWN &&
 	       event != WRITER_EVENT_IDENTIFY && event != WRITER_EVENT_BACKUP_COMPLETE;
@@ -176,16 +177,6 @@ static void participant_failed(struct participant *p, enum vss_error error, cons
 		send_abort_unawaited(p);
 }
 
-static void keep_document(struct participant *p, json_t *answer)
-{
-	json_t *document = json_object_get(answer, "Document"), *message = json_object_get(answer, "Message");
-
-	if (json_is_string(document) && json_string_length(document) <= DOCUMENT_MAX)
-		json_object_set(p->documents, writer_event_name(p->event), document);
-	if (json_is_string(message) && json_string_length(message) > 0)
-		text_format(p->message, sizeof p->message, "%s", json_string_value(message));
-}
-
 #define NO_SEQUENCE UINT64_MAX
 
 static uint64_t sequence_of(json_t *answer)
@@ -217,7 +208,7 @@ static void event_succeeded(struct participant *p, json_t *answer)
 		note_silent(p, VSS_E_WRITER_NON_RETRYABLE, err.text);
 		return;
 	}
-	keep_document(p, answer);
+	remarks_keep(p, answer);
 	if (p->event == WRITER_EVENT_FREEZE) {
 		p->frozen = true;
 		p->sequence = sequence_of(answer);

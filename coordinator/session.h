@@ -56,6 +56,7 @@ enum writer_failure_policy { WRITER_FAILURE_FAILS, WRITER_FAILURE_DEGRADES };
 
 struct session_options {
 	bool persistent, recursive, add_missing_volumes;
+	bool verify; /* a rehearsal: writers give checklists, no copy is made */
 	char backup_type[16];
 	enum writer_failure_policy on_writer_failure;
 	unsigned retries;
@@ -90,6 +91,8 @@ struct participant {
 	char message[512];
 	uint64_t elapsed;
 	json_t *documents;     /* {event name: JSON text} */
+	json_t *checks;        /* array of {"Object", "Check", "Verdict", "Text"}; NULL: none */
+	size_t n_doubts;
 
 	struct fanout_call *call; /* the event under way */
 	bool unawaited;           /* nobody waits for its answer */

@@ -90,6 +90,7 @@ struct vss_event_info {
 	size_t n_volumes;
 	const char *const *components; /**< selected "logical/path/name"; n_components 0: all on the volumes */
 	size_t n_components;
+	bool verify; /**< prepare_backup: a rehearsal, no copy will follow; vss_writer_add_check says what would go wrong */
 };
 
 typedef enum vss_result (*vss_event_fn)(struct vss_writer *writer, const struct vss_event_info *event, void *data);
@@ -188,6 +189,23 @@ void vss_writer_set_message(struct vss_writer *writer, const char *format, ...) 
 
 /** Inside prepare_backup or post_snapshot (or while they are LATER; any thread): a JSON text (at most 256 KiB) that is kept with the copy. 0, -EINVAL, -E2BIG. */
 int vss_writer_set_document(struct vss_writer *writer, const char *json);
+
+/** Inside prepare_backup, prepare_snapshot, freeze, thaw or post_snapshot (or while they are LATER; any thread): something of
+ * this writer's data is in the copy in a lesser state than the writer stands for otherwise. The set goes on, its label goes down,
+ * and the text (UTF-8, names the object and what is wrong with it) is kept as the reason. At most 64 a set. 0, -EINVAL,
+ * -ENOMEM. Since 0.2. */
+int vss_writer_add_doubt(struct vss_writer *writer, const char *text);
+
+enum vss_verdict {
+	VSS_VERDICT_OK,
+	VSS_VERDICT_BAD,     /**< a backup would fail here, or be less than asked for */
+	VSS_VERDICT_UNKNOWN, /**< cannot be found out; the text says why */
+};
+/** Inside prepare_backup of an event with `verify` (or while it is LATER; any thread): a row of the checklist that
+ * `vssctl verify` prints: of which object, what was looked at, and what was found. UTF-8. At most 2048 rows. 0, -EINVAL,
+ * -ENOMEM. Since 0.2. */
+int vss_writer_add_check(struct vss_writer *writer, const char *object, const char *check, enum vss_verdict verdict,
+			 const char *text);
 
 /** Inside prepare_backup or prepare_snapshot (or while they are LATER; any thread): still at work, start the limit anew. */
 int vss_writer_keep_alive(struct vss_writer *writer);

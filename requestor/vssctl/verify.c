@@ -25,9 +25,19 @@ static void print_events(FILE *out, json_t *timeline, const char *writer, const 
 	}
 }
 
+static void print_check(FILE *out, json_t *row)
+{
+	const char *object = row_text(row, "Object"), *text = row_text(row, "Text");
+
+	fprintf(out, "   [%s] %s%s%s%s%s\n", row_text(row, "Verdict"), object, *object ? ": " : "",
+		row_text(row, "Check"), *text ? ": " : "", text);
+}
+
 static void print_participant(FILE *out, json_t *row, json_t *timeline)
 {
 	const char *why = row_text(row, "Why"), *message = row_text(row, "Message");
+	size_t index;
+	json_t *check;
 
 	fprintf(out, "Writer name: '%s'\n", row_text(row, "Name"));
 	fprintf(out, "   Takes part: %s%s%s%s\n", row_true(row, "Took") ? "yes" : "no", *why ? " (" : "", why,
@@ -37,6 +47,8 @@ static void print_participant(FILE *out, json_t *row, json_t *timeline)
 	if (*message)
 		fprintf(out, "   Message: %s\n", message);
 	print_events(out, timeline, row_text(row, "Name"), row_text(row, "InstanceId"));
+	json_array_foreach(json_object_get(row, "Checks"), index, check)
+		print_check(out, check);
 	fputc('\n', out);
 }
 
@@ -65,6 +77,19 @@ void print_verification(FILE *out, json_t *properties)
 		print_member(out, row);
 }
 
+/* Also what is merely unknown is told, but does not fail: most of it is a question of what the guest allows. */
+static unsigned count_bad(json_t *properties)
+{
+	unsigned bad = 0;
+	size_t i, j;
+	json_t *row, *check;
+
+	json_array_foreach(json_object_get(properties, "Participants"), i, row)
+		json_array_foreach(json_object_get(row, "Checks"), j, check)
+			bad += strcmp(row_text(check, "Verdict"), "bad") == 0;
+	return bad;
+}
+
 static int rehearse(struct vssctl *ctl, struct vss_backup *backup)
 {
 	int r;
@@ -86,11 +111,19 @@ static int report(struct vssctl *ctl, struct vss_backup *backup, int r)
 	progress_clear(ctl);
 	if (interrupt_signal() || vss_backup_properties(backup, &properties, &ignored) < 0)
 		return r;
-	if (ctl->options.json)
-		return r == EXIT_OK ? print_json(ctl->out, "verify", "verification", properties) : r;
+	unsigned bad = count_bad(properties);
+	if (ctl->options.json) {
+		int printed = r == EXIT_OK ? print_json(ctl->out, "verify", "verification", properties) : r;
+		return printed == EXIT_OK && bad > 0 ? EXIT_FAILED : printed;
+	}
 	tell_warnings(ctl, json_object_get(properties, "LastResult"));
 	printable = rows_printable(properties);
 	print_verification(ctl->out, printable);
+	if (r == EXIT_OK && bad > 0) {
+		fprintf(ctl->out, "%u check%s failed: a backup of these volumes would fail, or be less than it should.\n", bad,
+			bad > 1 ? "s" : "");
+		return EXIT_FAILED;
+	}
 	if (r == EXIT_OK)
 		fputs("A backup of these volumes would begin well: all of it was rehearsed but freezing and copying.\n",
 		      ctl->out);
@@ -103,6 +136,7 @@ int run_verify(struct vssctl *ctl)
 	struct vss_backup *backup = NULL;
 	int r;
 
+	json_object_set_new(options, "Verify", json_true());
 	if (!members_given(ctl))
 		return vssctl_usage(ctl, "verify needs --for PATH");
 	if (vss_backup_new(&backup, ctl->connection, options, &ctl->failure) < 0)

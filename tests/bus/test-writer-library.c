@@ -164,6 +164,67 @@ static void gathers_copies_of_several_messages(void **state)
 	assert_true(wait_seen(f, VSS_EVENT_POST_SNAPSHOT, 20));
 }
 
+/* ---- doubts and checks ---- */
+
+static int doubt_result, check_result;
+
+static void say_more(struct fixture *f, const struct vss_event_info *event)
+{
+	doubt_result = vss_writer_add_doubt(f->writer, "guest web: no agent");
+	check_result = vss_writer_add_check(f->writer, "web", "agent", VSS_VERDICT_BAD, "does not answer");
+	assert_int_equal(vss_writer_add_doubt(f->writer, "\xFF"), -EINVAL);
+	assert_int_equal(vss_writer_add_check(f->writer, "\xFF", "agent", VSS_VERDICT_OK, NULL), -EINVAL);
+	assert_int_equal(vss_writer_add_check(f->writer, "web", "agent", (enum vss_verdict)3, NULL), -EINVAL);
+}
+
+static void say_more_in(struct fixture *f, const char *name, json_t *details, struct stage_answer *answer)
+{
+	const struct stage_event event = { .name = name, .session = f->session, .set = f->set, .details = details };
+
+	f->inside = say_more;
+	stage_send(f->stage, &event, answer);
+	assert_int_equal(answer->error, VSS_OK);
+	f->inside = NULL;
+}
+
+static void doubts_go_with_the_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct stage_answer answer;
+
+	say_more_in(f, "PrepareSnapshot", NULL, &answer);
+	assert_int_equal(doubt_result, 0);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(answer.body, "Doubts"), 0)),
+			    "guest web: no agent");
+	assert_int_equal(check_result, -EINVAL);
+	stage_answer_clear(&answer);
+	say_more_in(f, "Abort", NULL, &answer);
+	assert_int_equal(doubt_result, -EINVAL); /* there is no copy any more */
+	assert_null(json_object_get(answer.body, "Doubts"));
+	stage_answer_clear(&answer);
+}
+
+static void checks_go_with_a_rehearsal(void **state)
+{
+	struct fixture *f = *state;
+	autojson json_t *plain = json_pack("{ss}", "BackupType", "copy"),
+			*verify = json_pack("{ss sb}", "BackupType", "copy", "Verify", 1);
+	struct stage_answer answer;
+
+	say_more_in(f, "PrepareBackup", plain, &answer);
+	assert_int_equal(check_result, -EINVAL);
+	assert_null(json_object_get(answer.body, "Checks"));
+	stage_answer_clear(&answer);
+	say_more_in(f, "PrepareBackup", verify, &answer);
+	assert_int_equal(check_result, 0);
+	json_t *row = json_array_get(json_object_get(answer.body, "Checks"), 0);
+	assert_string_equal(json_string_value(json_object_get(row, "Verdict")), "bad");
+	assert_string_equal(json_string_value(json_object_get(row, "Object")), "web");
+	assert_string_equal(json_string_value(json_object_get(row, "Check")), "agent");
+	assert_string_equal(json_string_value(json_object_get(row, "Text")), "does not answer");
+	stage_answer_clear(&answer);
+}
+
 static void speak(struct fixture *f, const struct vss_event_info *event)
 {
 	vss_writer_set_message(f->writer, "no room \xFF in /srv");
@@ -357,6 +418,8 @@ int main(void)
 		WITH_WRITER(outlives_the_bus),
 		WITH_WRITER(goes_through_a_whole_session),
 		WITH_WRITER(gathers_copies_of_several_messages),
+		WITH_WRITER(doubts_go_with_the_answer),
+		WITH_WRITER(checks_go_with_a_rehearsal),
 		WITH_WRITER(tells_each_failure_by_its_name),
 		WITH_WRITER(refuses_what_is_out_of_order),
 		WITH_WRITER(refuses_a_deadline_that_is_over),

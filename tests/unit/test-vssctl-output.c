@@ -195,7 +195,8 @@ static void verification(void **state)
 	check(print_verification,
 	      "{\"Participants\":[{" WRITER
 	      ",\"Took\":true,\"Why\":\"data on /a\",\"State\":1,\"StateText\":\"Stable\","
-	      "\"LastError\":\"No error\"}],"
+	      "\"LastError\":\"No error\",\"Checks\":[{\"Object\":\"web\",\"Check\":\"agent\",\"Verdict\":\"bad\","
+	      "\"Text\":\"does not answer\"},{\"Object\":\"\",\"Check\":\"room\",\"Verdict\":\"ok\",\"Text\":\"\"}]}],"
 	      "\"Timeline\":[{\"Phase\":\"PrepareBackup\",\"Writer\":\"Task Scheduler Writer\",\"BeginUsec\":100,"
 	      "\"EndUsec\":2600},{\"Phase\":\"Gathering\",\"Writer\":\"\",\"BeginUsec\":0,\"EndUsec\":1}],"
 	      "\"Members\":[{\"Path\":\"/a\",\"Type\":\"btrfs\",\"Device\":\"/dev/x\",\"Provider\":\"btrfs\","
@@ -205,6 +206,8 @@ static void verification(void **state)
 	      "   State: [1] Stable\n"
 	      "   Last error: No error\n"
 	      "   PrepareBackup: 2.5 ms\n"
+	      "   [bad] web: agent: does not answer\n"
+	      "   [ok] room\n"
 	      "\n"
 	      "Volume: /a\n"
 	      "   Type: btrfs on /dev/x\n"

@@ -82,6 +82,70 @@ int vss_writer_set_document(struct vss_writer *writer, const char *text)
 	return taken ? 0 : -EINVAL;
 }
 
+static bool takes_doubts(const struct job *job)
+{
+	return job->busy && job->event >= VSS_EVENT_PREPARE_BACKUP && job->event <= VSS_EVENT_POST_SNAPSHOT;
+}
+
+static bool takes_checks(const struct job *job)
+{
+	return job->busy && job->event == VSS_EVENT_PREPARE_BACKUP && job->input.info.verify;
+}
+
+/* Takes the value. Under the lock. */
+static int append(json_t **array, json_t *value, size_t max)
+{
+	if (!*array)
+		*array = json_array();
+	if (json_array_size(*array) < max)
+		return json_array_append_new(*array, value) < 0 ? -ENOMEM : 0;
+	json_decref(value);
+	return -E2BIG;
+}
+
+int vss_writer_add_doubt(struct vss_writer *writer, const char *text)
+{
+	json_t *value = json_string(text);
+	int r = -EINVAL;
+
+	if (!value)
+		return -EINVAL;
+	pthread_mutex_lock(&writer->lock);
+	struct job *job = current_job(writer);
+	if (takes_doubts(job))
+		r = append(&job->doubts, value, DOUBTS_MAX);
+	else
+		json_decref(value);
+	pthread_mutex_unlock(&writer->lock);
+	return r;
+}
+
+int vss_writer_add_check(struct vss_writer *writer, const char *object, const char *check, enum vss_verdict verdict,
+			 const char *text)
+{
+	static const char *const verdicts[] = {
+		[VSS_VERDICT_OK] = "ok",
+		[VSS_VERDICT_BAD] = "bad",
+		[VSS_VERDICT_UNKNOWN] = "unknown",
+	};
+	int r = -EINVAL;
+
+	if ((unsigned)verdict >= sizeof verdicts / sizeof *verdicts)
+		return -EINVAL;
+	json_t *row = json_pack("{ss ss ss ss}", "Object", object, "Check", check, "Verdict", verdicts[verdict], "Text",
+				text ? text : "");
+	if (!row)
+		return -EINVAL; /* no UTF-8 */
+	pthread_mutex_lock(&writer->lock);
+	struct job *job = current_job(writer);
+	if (takes_checks(job))
+		r = append(&job->checks, row, CHECKS_MAX);
+	else
+		json_decref(row);
+	pthread_mutex_unlock(&writer->lock);
+	return r;
+}
+
 int vss_writer_keep_alive(struct vss_writer *writer)
 {
 	pthread_mutex_lock(&writer->lock);

@@ -70,6 +70,7 @@ static int read_details(struct event_input *input, json_t *details, event_take_f
 	input->info.backup_type = text_member(details, "BackupType", "copy");
 	input->info.persistent = json_is_true(json_object_get(details, "Persistent"));
 	input->info.succeeded = json_is_true(json_object_get(details, "Succeeded"));
+	input->info.verify = json_is_true(json_object_get(details, "Verify"));
 	input->more = json_is_true(json_object_get(details, "More"));
 	if (read_volumes(input, json_object_get(details, "Volumes"), take_fd, data, err) < 0)
 		return -1;

@@ -95,6 +95,8 @@ static void job_release(struct job *job)
 {
 	event_input_clear(&job->input);
 	free(job->document);
+	json_decref(job->doubts);
+	json_decref(job->checks);
 }
 
 void job_drop_call(struct job *job)
@@ -121,6 +123,10 @@ static json_t *job_answer(struct vss_writer *writer, const struct job *job)
 		json_object_set_new(answer, "Message", json_string(job->message));
 	if (job->document)
 		json_object_set_new(answer, "Document", json_string(job->document));
+	if (job->doubts)
+		json_object_set(answer, "Doubts", job->doubts);
+	if (job->checks)
+		json_object_set(answer, "Checks", job->checks);
 	return answer;
 }
 

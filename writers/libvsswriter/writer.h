@@ -23,6 +23,8 @@
 #define MESSAGE_SIZE 1024
 #define DOCUMENT_MAX (256u * 1024u)
 #define FREEZE_LIMIT_MAX_MSEC 60000u
+#define DOUBTS_MAX 64
+#define CHECKS_MAX 2048
 #define EVENT_COUNT (VSS_EVENT_POST_RESTORE + 1)
 
 /* An event that waits for its turn. */
@@ -50,6 +52,7 @@ struct job {
 	enum vss_result result;
 	char message[MESSAGE_SIZE];
 	char *document;
+	json_t *doubts, *checks; /* arrays; NULL: none */
 };
 
 /* The way to vssd. */
