@@ -40,7 +40,7 @@ bench      default long       Benchmarks run
 
 packages=(
 	# to build
-	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev
+	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libdevmapper-dev
 	libjansson-dev libmount-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
 	binutils btrfs-progs dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount procps python3 python3-dbus python3-gi
@@ -281,9 +281,9 @@ stage_stress() {
 stage_options() {
 	local option
 
-	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dwriter-script=disabled -Dexamples=false -Ddocs=false
+	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dexamples=false -Ddocs=false
 	[ "$level" = long ] || return 0
-	for option in provider-btrfs=disabled writer-script=disabled examples=false docs=false tests=false bench=true; do
+	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled examples=false docs=false tests=false bench=true; do
 		check "$option" build_without "${option%=*}" "-D$option"
 	done
 }

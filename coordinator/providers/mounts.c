@@ -45,6 +45,7 @@ static bool has_option(const char *options, const char *name)
 static struct mount describe(struct libmnt_fs *fs)
 {
 	const char *type = mnt_fs_get_fstype(fs), *source = mnt_fs_get_source(fs), *root = mnt_fs_get_root(fs);
+	const char *options = mnt_fs_get_fs_options(fs);
 
 	return (struct mount){
 		.id = mnt_fs_get_id(fs),
@@ -54,7 +55,8 @@ static struct mount describe(struct libmnt_fs *fs)
 		.root = root ? root : "/",
 		.source = source ? source : "",
 		.type = type ? type : "",
-		.read_only = has_option(mnt_fs_get_fs_options(fs), "ro"),
+		.options = options ? options : "",
+		.read_only = has_option(options, "ro"),
 		.class = mount_class_of(type ? type : ""),
 	};
 }

@@ -22,6 +22,7 @@ struct mount {
 	int id, parent;
 	dev_t device; /* the superblock's; for btrfs not what stat shows */
 	const char *target, *root, *source, *type;
+	const char *options; /* the filesystem's, not this mount's */
 	bool read_only; /* the filesystem, not just this mount of it */
 	enum mount_class class;
 

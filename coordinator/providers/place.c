@@ -167,6 +167,7 @@ static int identify(const struct mounts *mounts, struct place *place, struct err
 	place->device = makedev(info.stx_dev_major, info.stx_dev_minor);
 	place->inode = info.stx_ino;
 	place->mode = info.stx_mode;
+	place->block = S_ISBLK(info.stx_mode) ? makedev(info.stx_rdev_major, info.stx_rdev_minor) : 0;
 	if (!place->mount)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND,
 			       "%.400s lies on a mount that this machine's own mount namespace does not have",

@@ -16,6 +16,7 @@ struct place {
 	dev_t device; /* as stat shows it: differs for each btrfs subvolume */
 	ino_t inode;
 	mode_t mode;
+	dev_t block; /* of a node of a block device: the device */
 };
 
 /* allow_missing: a path that does not exist resolves by its nearest existing parent. */

@@ -8,27 +8,10 @@
 #include <sys/sysmacros.h>
 
 #include "common/cleanup.h"
-#include "coordinator/providers/subvolumes.h"
-
-#ifdef HAVE_BTRFS
-#define WITH_BTRFS true
-#else
-#define WITH_BTRFS false
-#endif
+#include "coordinator/providers/device-use.h"
+#include "coordinator/providers/volume-draft.h"
 
 #define BTRFS_ROOT_INODE 256
-#define BACKING_DEPTH_MAX 8 /* an image in an image in an image ... */
-
-/* What is learnt of one volume before it is written down. */
-struct draft {
-	const struct place *place;
-	const struct mount *mount;
-	char id[VOLUME_ID_SIZE];
-	char uuid[FS_UUID_SIZE], label[FS_LABEL_SIZE];
-	struct subvolume_place subvolume; /* btrfs only */
-	char *base, *within, *root;
-	struct layers layers;
-};
 
 static void draft_done(struct draft *draft)
 {
@@ -126,151 +109,33 @@ static int draft_btrfs(const struct mounts *mounts, struct draft *draft, int dir
 	return locate(mounts, draft, absolute, BTRFS_ROOT_INODE, err);
 }
 
+/* A logical volume is known by LVM's own ids, which go with it to other machines. */
+static void identify(struct draft *draft)
+{
+	dev_t number;
+
+	draft->on_lv = logical_volume_beneath(draft->top, &number) && logical_volume_read(number, &draft->lv);
+	draft->encrypted = draft->on_lv && number != draft->top;
+	if (draft->on_lv)
+		snprintf(draft->id, sizeof draft->id, "lvm:%s:%s", draft->lv.vg_uuid, draft->lv.lv_uuid);
+	else
+		snprintf(draft->id, sizeof draft->id, "dev:%u:%u:%s", major(draft->top), minor(draft->top), draft->uuid);
+}
+
 static int draft_plain(const struct mounts *mounts, struct draft *draft, struct err *err)
 {
-	snprintf(draft->id, sizeof draft->id, "dev:%u:%u:%s", major(draft->mount->device), minor(draft->mount->device),
-		 draft->uuid);
+	draft->top = draft->mount->device;
+	identify(draft);
 	return locate(mounts, draft, "/", 0, err);
 }
 
-static bool has_lvm(const struct layers *layers)
-{
-	for (size_t i = 0; i < layers->n; i++)
-		if (layers->list[i].is_lvm)
-			return true;
-	return false;
-}
-
-/* Why no provider takes the volume, and what would help; NULL when btrfs does. */
-static json_t *why_not(const struct draft *draft)
-{
-	const struct mount *mount = draft->mount;
-
-	if (strcmp(mount->type, "btrfs") == 0 && !WITH_BTRFS)
-		return json_sprintf("%s is btrfs, and this vssd was built without the provider for it", mount->target);
-	if (strcmp(mount->type, "btrfs") == 0)
-		return mount->read_only ? json_sprintf("%s is mounted read-only: nothing can be kept on it. Remount it "
-						       "read-write, or back it up as it is, since nothing changes it",
-						       mount->target)
-					: NULL;
-	if (strcmp(mount->type, "tmpfs") == 0 || strcmp(mount->type, "ramfs") == 0)
-		return json_sprintf(
-		    "%s lies in memory (%s) and is gone at the next start; keep what is to be backed up on "
-		    "a disk",
-		    mount->target, mount->type);
-	if (strcmp(mount->type, "overlay") == 0)
-		return json_sprintf("%s is an overlay, whose files lie on other volumes: name the volume of its upper "
-				    "directory instead",
-				    mount->target);
-	if (mount->class == MOUNT_KERNEL)
-		return json_sprintf("%s is a view of the kernel's (%s), there is nothing to copy", mount->target,
-				    mount->type);
-	if (has_lvm(&draft->layers))
-		return json_sprintf("%s (%s) lies on a logical volume, and no provider for LVM is installed yet",
-				    mount->target, mount->type);
-	return json_sprintf(
-	    "%s is %s on a plain disk or partition, of which no copy can be made at one instant; on btrfs or "
-	    "a logical volume it could",
-	    mount->target, mount->type);
-}
-
-static void add_domain(json_t *domains, const char *domain)
-{
-	const json_t *known;
-	size_t i;
-
-	json_array_foreach(domains, i, known) if (strcmp(json_string_value(known), domain) == 0) return;
-	json_array_append_new(domains, json_string(domain));
-}
-
-static void add_domains(const struct mounts *mounts, json_t *domains, const char *uuid, const struct layers *layers,
-			unsigned depth);
-
-/* The filesystem that holds a loop device's image is shared with whatever else lies on it. */
-static void add_backing(const struct mounts *mounts, json_t *domains, const char *path, unsigned depth)
-{
-	struct place place;
-	struct err err = { 0 };
-	char uuid[FS_UUID_SIZE], label[FS_LABEL_SIZE];
-	struct layers layers = { 0 };
-
-	if (place_find(mounts, path, true, &place, &err) == 0) {
-		autoclose int directory = place_open_directory(&place);
-		filesystem_identity(directory, place.mount, uuid, label);
-		filesystem_layers(&layers, place.mount, uuid);
-		add_domains(mounts, domains, uuid, &layers, depth + 1);
-		layers_done(&layers);
-	}
-	place_done(&place);
-}
-
-static void add_domains(const struct mounts *mounts, json_t *domains, const char *uuid, const struct layers *layers,
-			unsigned depth)
-{
-	char text[FS_UUID_SIZE + 8];
-
-	if (*uuid) {
-		snprintf(text, sizeof text, "fs:%s", uuid);
-		add_domain(domains, text);
-	}
-	for (size_t i = 0; i < layers->n; i++) {
-		const struct layer *layer = &layers->list[i];
-		snprintf(text, sizeof text, "dev:%u:%u", major(layer->number), minor(layer->number));
-		add_domain(domains, text);
-		if (layer->backing && depth < BACKING_DEPTH_MAX)
-			add_backing(mounts, domains, layer->backing, depth);
-	}
-}
-
-static json_t *describe_layers(const struct layers *layers)
-{
-	json_t *list = json_array();
-	char number[32];
-
-	for (size_t i = 0; i < layers->n; i++) {
-		const struct layer *layer = &layers->list[i];
-		snprintf(number, sizeof number, "%u:%u", major(layer->number), minor(layer->number));
-		json_t *entry =
-		    json_pack("{s:s, s:s, s:s}", "Device", layer->name, "Number", number, "Kind", layer->kind);
-		if (layer->backing)
-			json_object_set_new(entry, "Backing", json_string(layer->backing));
-		json_array_append_new(list, entry);
-	}
-	return list;
-}
-
-static json_t *describe(const struct mounts *mounts, const struct draft *draft)
-{
-	const struct mount *mount = draft->mount;
-	json_t *domains = json_array(), *why = why_not(draft), *volume;
-
-	add_domains(mounts, domains, draft->uuid, &draft->layers, 0);
-	volume = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:o}", "Id", draft->id, "Path", draft->root,
-			   "Type", mount->type, "FsUuid", draft->uuid, "Device", mount->source, "MountPoint",
-			   mount->target, "ReadOnly", mount->read_only, "Provider", why ? "" : "btrfs", "Domains",
-			   domains, "Layers", describe_layers(&draft->layers));
-	if (!volume) {
-		json_decref(why);
-		return NULL;
-	}
-	if (why)
-		json_object_set_new(volume, "Why", why);
-	if (*draft->label)
-		json_object_set_new(volume, "Label", json_string(draft->label));
-	if (draft->subvolume.path) {
-		json_object_set_new(volume, "SubvolumeId", json_integer((json_int_t)draft->subvolume.id));
-		json_object_set_new(volume, "Subvolume", json_string(draft->subvolume.path));
-		json_object_set_new(volume, "SubvolumeUuid", json_string(draft->subvolume.uuid));
-	}
-	return volume;
-}
-
-static int draft_volume(const struct mounts *mounts, struct draft *draft, struct err *err)
+static int draft_mounted(const struct mounts *mounts, struct draft *draft, struct err *err)
 {
 	autoclose int directory = place_open_directory(draft->place);
 
 	if (directory < 0 && draft->mount->class == MOUNT_LOCAL)
 		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot open %.400s", draft->place->path);
+	snprintf(draft->type, sizeof draft->type, "%s", draft->mount->type);
 	filesystem_identity(directory, draft->mount, draft->uuid, draft->label);
 	filesystem_layers(&draft->layers, draft->mount, draft->uuid);
 	if (WITH_BTRFS && strcmp(draft->mount->type, "btrfs") == 0)
@@ -278,9 +143,52 @@ static int draft_volume(const struct mounts *mounts, struct draft *draft, struct
 	return draft_plain(mounts, draft, err);
 }
 
+/* The name under which people know a logical volume, whichever name was given. */
+static char *device_name(const struct draft *draft)
+{
+	char *name = NULL;
+	struct stat info;
+
+	if (draft->on_lv && asprintf(&name, "/dev/%s/%s", draft->lv.vg, draft->lv.lv) > 0) {
+		if (stat(name, &info) == 0 && info.st_rdev == draft->lv.number)
+			return name;
+		free(name);
+		name = NULL;
+	}
+	if (draft->on_lv && asprintf(&name, "/dev/mapper/%s", draft->lv.dm_name) > 0) {
+		if (stat(name, &info) == 0 && info.st_rdev == draft->lv.number)
+			return name;
+		free(name);
+	}
+	return strdup(draft->place->path);
+}
+
+static int draft_unmounted(struct draft *draft, struct err *err)
+{
+	struct device_content content;
+	char path[DEVICE_PATH_SIZE];
+
+	draft->top = draft->place->block;
+	layers_add(&draft->layers, draft->top);
+	if (device_path(draft->top, path)) {
+		device_probe(path, &content);
+		snprintf(draft->type, sizeof draft->type, "%s", content.type);
+		snprintf(draft->uuid, sizeof draft->uuid, "%s", content.uuid);
+		snprintf(draft->label, sizeof draft->label, "%s", content.label);
+	}
+	identify(draft);
+	draft->base = strdup(draft->place->path);
+	draft->within = strdup("");
+	draft->root = device_name(draft);
+	if (!draft->base || !draft->within || !draft->root)
+		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory in the volumes worker");
+	return 0;
+}
+
+/* Describing a volume on a loop device describes what holds its image first: the list may have grown. */
 static const struct volume *keep(struct volumes *volumes, struct draft *draft, struct err *err)
 {
-	json_t *description = describe(&volumes->mounts, draft);
+	json_t *description = draft_describe(volumes, draft);
 	struct volume *grown = description ? realloc(volumes->list, (volumes->n + 1) * sizeof *grown) : NULL;
 
 	if (!grown) {
@@ -292,7 +200,7 @@ static const struct volume *keep(struct volumes *volumes, struct draft *draft, s
 	volumes->list = grown;
 	struct volume *volume = &grown[volumes->n++];
 	*volume = (struct volume){
-		.device = draft->place->device,
+		.device = draft->mount ? draft->place->device : draft->top,
 		.mount = draft->mount,
 		.base = steal_pointer(draft->base),
 		.within = steal_pointer(draft->within),
@@ -303,13 +211,49 @@ static const struct volume *keep(struct volumes *volumes, struct draft *draft, s
 	return volume;
 }
 
-const struct volume *volume_of(struct volumes *volumes, const struct place *place, struct err *err)
+static const struct volume *known(const struct volumes *volumes, dev_t device, const struct mount *mount)
 {
 	for (size_t i = 0; i < volumes->n; i++)
-		if (volumes->list[i].device == place->device && volumes->list[i].mount == place->mount)
+		if (volumes->list[i].device == device && volumes->list[i].mount == mount)
 			return &volumes->list[i];
+	return NULL;
+}
+
+const struct volume *volume_of(struct volumes *volumes, const struct place *place, struct err *err)
+{
+	const struct volume *volume = known(volumes, place->device, place->mount);
 	cleanup(draft_done) struct draft draft = { .place = place, .mount = place->mount };
-	if (draft_volume(&volumes->mounts, &draft, err) < 0)
+
+	if (volume)
+		return volume;
+	if (draft_mounted(&volumes->mounts, &draft, err) < 0)
+		return NULL;
+	return keep(volumes, &draft, err);
+}
+
+/* The volume of which mount shows the root, or a part where no other mount shows more. */
+static const struct volume *volume_of_mount(struct volumes *volumes, const struct mount *mount, struct err *err)
+{
+	struct place place = { .fd = -1 };
+	const struct volume *volume = NULL;
+
+	if (place_find(&volumes->mounts, mount->target, false, &place, err) == 0)
+		volume = volume_of(volumes, &place, err);
+	place_done(&place);
+	return volume;
+}
+
+const struct volume *volume_on_device(struct volumes *volumes, const struct place *place, struct err *err)
+{
+	const struct volume *volume = known(volumes, place->block, NULL);
+	const struct mount *mount = volume ? NULL : device_mount(&volumes->mounts, place->block);
+	cleanup(draft_done) struct draft draft = { .place = place };
+
+	if (volume)
+		return volume;
+	if (mount)
+		return volume_of_mount(volumes, mount, err);
+	if (draft_unmounted(&draft, err) < 0)
 		return NULL;
 	return keep(volumes, &draft, err);
 }

@@ -12,10 +12,10 @@
 #define FS_UUID_SIZE 64
 #define FS_LABEL_SIZE 257
 
-/* A volume as it is reached through one mount. */
+/* A volume as it is reached through one mount, or through its device's node. */
 struct volume {
-	dev_t device; /* place.device: with the mount, what tells volumes apart without a look at the disk */
-	const struct mount *mount;
+	dev_t device; /* place.device, or place.block: with the mount, what tells volumes apart without a look at the disk */
+	const struct mount *mount; /* NULL: it is not mounted here */
 	char *base;   /* a path of this mount ... */
 	char *within; /* ... and what it is below the volume's root; "" where it is the root itself */
 	json_t *description;
@@ -28,12 +28,16 @@ struct volumes {
 	struct mounts mounts;
 	struct volume *list;
 	size_t n;
+	unsigned depth; /* of images in images, while one is described */
 };
 
 void volumes_done(struct volumes *volumes);
 
 /* The volume of a place. NULL with err. The pointer lasts until the next call. */
 const struct volume *volume_of(struct volumes *volumes, const struct place *place, struct err *err);
+
+/* The volume on the block device of which place is a node: that of its mount, or an unmounted one. */
+const struct volume *volume_on_device(struct volumes *volumes, const struct place *place, struct err *err);
 
 /* Opens the directory of a place for ioctls: itself, or the one that holds it when it is not a directory. */
 int place_open_directory(const struct place *place);

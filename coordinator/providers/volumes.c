@@ -8,6 +8,8 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
+#include "coordinator/providers/device-use.h"
+#include "coordinator/providers/logical-volume.h"
 #include "coordinator/providers/namespaces.h"
 #include "coordinator/providers/request.h"
 #include "coordinator/providers/subvolumes.h"
@@ -114,7 +116,7 @@ static unsigned count_namespaces(dev_t device)
 static json_t *answer_for(const struct volume *volume, const struct place *place, const char *given, bool brief)
 {
 	autojson json_t *answer = brief ? json_pack("{s:s}", "Id", volume->id) : json_copy(volume->description);
-	const char *below = path_below(place->path, volume->base);
+	const char *below = place->block ? "" : path_below(place->path, volume->base);
 	const char *parts[] = { volume->within, below ? below : "", place->missing };
 	char relative[3 * PATH_MAX] = "";
 	size_t used = 0;
@@ -129,10 +131,9 @@ static json_t *answer_for(const struct volume *volume, const struct place *place
 	return json_incref(answer);
 }
 
-static int add_below(struct volumes *volumes, const struct place *place, json_t *answer, struct err *err)
+static int add_below(struct volumes *volumes, const struct volume *volume, json_t *answer, struct err *err)
 {
-	const struct volume *volume = volume_of(volumes, place, err);
-	json_t *below = volume ? find_below(volumes, volume, err) : NULL;
+	json_t *below = find_below(volumes, volume, err);
 
 	return below ? json_object_set_new(answer, "Below", below) : -1;
 }
@@ -190,13 +191,13 @@ static json_t *resolve_one(const struct resolution *resolution, struct volumes *
 	autojson json_t *answer = NULL;
 
 	if (find_place(resolution, &volumes->mounts, path, &place, err) == 0)
-		volume = volume_of(volumes, &place, err);
+		volume = place.block ? volume_on_device(volumes, &place, err) : volume_of(volumes, &place, err);
 	if (volume) {
 		answer = answer_for(volume, &place, json_is_string(path) ? json_string_value(path) : place.path,
 				    is_described(volumes, volume) && resolution->brief);
 		if (!answer)
 			err_set(err, VSS_E_INVALID_ARGUMENT, "The path is not UTF-8: vssd cannot name it");
-		else if (resolution->below && add_below(volumes, &place, answer, err) < 0)
+		else if (resolution->below && add_below(volumes, volume, answer, err) < 0)
 			json_object_clear(answer);
 	}
 	place_done(&place);
@@ -262,6 +263,31 @@ static bool is_storage(const struct mount *mount)
 					       strcmp(mount->type, "zfs") == 0 || strcmp(mount->type, "bcachefs") == 0);
 }
 
+struct listing {
+	struct volumes *volumes;
+	json_t *list;
+};
+
+/* A logical volume that no mount shows. Snapshots and parts of others are not what people look for here. */
+static void list_device(dev_t number, void *data)
+{
+	struct listing *listing = data;
+	struct logical_volume lv;
+	struct place place = { .fd = -1 };
+	struct err err = { 0 };
+	char path[DEVICE_PATH_SIZE];
+
+	if (!logical_volume_read(number, &lv) || lv.is_part || lv.is_snapshot || !device_path(number, path) ||
+	    place_find(&listing->volumes->mounts, path, false, &place, &err) < 0 || place.block != number) {
+		place_done(&place);
+		return;
+	}
+	const struct volume *volume = volume_on_device(listing->volumes, &place, &err);
+	if (volume && !is_listed(listing->list, volume->id))
+		json_array_append_new(listing->list, answer_for(volume, &place, volume->root, false));
+	place_done(&place);
+}
+
 static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		   struct err *err)
 {
@@ -278,6 +304,7 @@ static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, s
 				list_mount(&volumes, mount, pass == 0, list);
 		}
 	}
+	sysfs_for_each_block("dm-", list_device, &(struct listing){ &volumes, list });
 	return 0;
 }
 
