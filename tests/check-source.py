@@ -27,7 +27,7 @@ ONLY_IN = {
     "dbus/dbus.h": r"common/bus|tests/",
     "btrfsutil.h": r"coordinator/providers/",
     "lvm2cmd.h": r"coordinator/providers/lvm/",
-    "libdevmapper.h": r"coordinator/(providers/lvm|guard)/",
+    "libdevmapper.h": r"coordinator/(providers|guard|watch)/",
     "libmount/libmount.h": r"coordinator/providers/",
     "blkid/blkid.h": r"coordinator/providers/",
     "libsmartcols/libsmartcols.h": r"requestor/vssctl/",
