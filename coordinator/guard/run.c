@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/guard/run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "coordinator/guard/guard.h"
+
+#define SWEEP_INTERVAL_MS 10
+
+/* ---- what the crew does ---- */
+
+/* BEGUN is on the board before the plan is looked at once more: whoever revokes it and then reads the board either sees
+ * BEGUN or has stopped us. */
+static bool begin_hold(struct board *board, struct object *object)
+{
+	atomic_store(&object->holder, (int32_t)syscall(SYS_gettid));
+	atomic_store(&object->state, HOLD_BEGUN);
+	if (!atomic_load(&board->revoked))
+		return true;
+	atomic_store(&object->state, HOLD_NONE);
+	return false;
+}
+
+static void end_hold(struct board *board, size_t index, int r, enum fault_kind fault)
+{
+	struct object *object = &board->objects[index];
+
+	atomic_store(&object->error, r);
+	if (r == 0)
+		atomic_store(&object->held_at, clock_now());
+	else
+		board_fault(board, fault, index, r);
+	/* The releaser may have freed it already. */
+	atomic_compare_exchange_strong(&object->state, &(uint32_t){ HOLD_BEGUN }, r == 0 ? HOLD_HELD : HOLD_NONE);
+	atomic_store(&object->holder, 0);
+}
+
+static void hold_filesystem(void *context, size_t index)
+{
+	struct release *release = context;
+	struct object *object = &release->board->objects[index];
+
+	if (begin_hold(release->board, object))
+		end_hold(release->board, index, guard_kernel->freeze(release->fds[object->fd]), FAULT_FREEZE);
+}
+
+static void hold_device(void *context, size_t index)
+{
+	struct release *release = context;
+	struct object *object = &release->board->objects[index];
+
+	if (begin_hold(release->board, object))
+		end_hold(release->board, index, guard_kernel->suspend(release->control, object->major, object->minor),
+			 FAULT_SUSPEND);
+}
+
+static void make_cut(void *context, size_t index)
+{
+	struct release *release = context;
+	struct cut *cut = &release->board->cuts[index];
+	bool changed;
+
+	if (atomic_load(&release->board->revoked))
+		return;
+	cut->begin = clock_now();
+	switch (cut->kind) {
+	case CUT_RESUME:
+		cut->error = guard_kernel->resume(release->control, cut->major, cut->minor, cut->flags, &changed);
+		if (cut->error == 0 && !changed)
+			board_fault(release->board, FAULT_LIVE, index, 0);
+		break;
+	case CUT_MESSAGE:
+		cut->error = guard_kernel->message(release->control, cut->major, cut->minor, cut->message);
+		break;
+	case CUT_SNAPSHOT:
+		cut->error = guard_kernel->snapshot(release->fds[cut->source], release->fds[cut->store], cut->name,
+						    cut->read_only);
+		break;
+	}
+	cut->end = clock_now();
+	if (cut->error != 0)
+		board_fault(release->board, FAULT_CUT, index, cut->error);
+}
+
+/* ---- phases ---- */
+
+/* Waits until every thread is idle; false if that was broken off. */
+static bool finish_phase(struct run *run)
+{
+	struct crew *crew = run->release.crew;
+
+	for (;;) {
+		crew_clear(crew);
+		if (crew_busy(crew) == 0)
+			return true;
+		run->stopped = run->wait(run, crew_fd(crew));
+		if (run->stopped != STOP_NONE)
+			return false;
+	}
+}
+
+/* Posts fn for every object of that kind and depth that is in that state. */
+static bool phase(struct run *run, bool devices, uint32_t depth, uint32_t state, crew_fn fn)
+{
+	struct board *board = run->release.board;
+
+	for (size_t i = 0; i < board_objects(board); i++) {
+		struct object *object = &board->objects[i];
+		if (object->is_device == devices && object->depth == depth && atomic_load(&object->state) == state)
+			crew_post(run->release.crew, i, fn, &run->release, i);
+	}
+	return finish_phase(run);
+}
+
+static uint32_t depth_max(const struct board *board)
+{
+	uint32_t max = 0;
+
+	for (size_t i = 0; i < board_objects(board); i++)
+		if (board->objects[i].depth > max)
+			max = board->objects[i].depth;
+	return max;
+}
+
+static bool is_faulty(const struct board *board)
+{
+	return atomic_load(&board->fault) != FAULT_NONE || atomic_load(&board->revoked);
+}
+
+/* What was written through an inner layer must have arrived before the outer one is held. */
+bool run_hold(struct run *run)
+{
+	struct board *board = run->release.board;
+
+	board->begin = clock_now();
+	for (uint32_t depth = depth_max(board) + 1; depth-- > 0;) {
+		if (!phase(run, false, depth, HOLD_NONE, hold_filesystem) || is_faulty(board))
+			return false;
+		if (!phase(run, true, depth, HOLD_NONE, hold_device) || is_faulty(board))
+			return false;
+	}
+	return true;
+}
+
+static bool check_devices(struct run *run)
+{
+	struct board *board = run->release.board;
+	struct device_status status;
+
+	for (size_t i = board->n_filesystems; i < board_objects(board); i++) {
+		struct object *object = &board->objects[i];
+		int r = guard_kernel->status(run->release.control, object->major, object->minor, &status);
+		if (r != 0)
+			board_fault(board, FAULT_STATUS, i, r);
+		else if (!status.suspended)
+			board_fault(board, FAULT_NOT_SUSPENDED, i, 0);
+	}
+	return !is_faulty(board);
+}
+
+/* The snapshots that the cut brings to life wait with their table loaded, and nobody has been faster. */
+static bool check_cuts(struct run *run)
+{
+	struct board *board = run->release.board;
+	struct device_status status;
+
+	for (size_t i = 0; i < board->n_cuts; i++) {
+		struct cut *cut = &board->cuts[i];
+		if (cut->kind != CUT_RESUME)
+			continue;
+		int r = guard_kernel->status(run->release.control, cut->major, cut->minor, &status);
+		if (r != 0)
+			board_fault(board, FAULT_CUT, i, r);
+		else if (status.live)
+			board_fault(board, FAULT_LIVE, i, 0);
+		else if (!status.loaded)
+			board_fault(board, FAULT_EMPTY, i, 0);
+	}
+	return !is_faulty(board);
+}
+
+bool run_cut(struct run *run)
+{
+	struct board *board = run->release.board;
+
+	if (!check_devices(run) || !check_cuts(run))
+		return false;
+	for (size_t i = 0; i < board->n_cuts; i++)
+		crew_post(run->release.crew, i, make_cut, &run->release, i);
+	return finish_phase(run) && !is_faulty(board) && check_devices(run);
+}
+
+/* ---- the way out ---- */
+
+static void resume_device(void *context, size_t index)
+{
+	struct release *release = context;
+	struct object *object = &release->board->objects[index];
+	bool changed;
+	int r = guard_kernel->resume(release->control, object->major, object->minor, object->flags, &changed);
+
+	atomic_store(&object->error, r);
+	if (r != 0) {
+		board_fault(release->board, FAULT_RESUME, index, r);
+		return;
+	}
+	atomic_store(&object->stolen, !changed);
+	atomic_store(&object->freed_at, clock_now());
+	atomic_store(&object->state, HOLD_FREED);
+}
+
+static void release_in_order(struct run *run)
+{
+	uint32_t max = depth_max(run->release.board);
+
+	for (uint32_t depth = 0; depth <= max; depth++)
+		if (!phase(run, true, depth, HOLD_HELD, resume_device) ||
+		    !phase(run, false, depth, HOLD_HELD, release_object))
+			return;
+}
+
+/* Whatever is left: all at once, again and again, until nothing is. */
+static void release_rest(struct run *run)
+{
+	while (release_pending(&run->release) > 0) {
+		release_sweep(&run->release);
+		poll(&(struct pollfd){ .fd = crew_fd(run->release.crew), .events = POLLIN }, 1, SWEEP_INTERVAL_MS);
+		crew_clear(run->release.crew);
+	}
+}
+
+void run_release(struct run *run)
+{
+	struct board *board = run->release.board;
+
+	if (run->stopped == STOP_NONE)
+		release_in_order(run);
+	if (run->stopped != STOP_NONE)
+		atomic_store(&board->revoked, true);
+	release_rest(run);
+	board->end = clock_now();
+}
+
+void run_verify(struct run *run)
+{
+	struct board *board = run->release.board;
+
+	for (size_t i = 0; i < board_objects(board); i++)
+		if (atomic_load(&board->objects[i].stolen))
+			board_fault(board, board->objects[i].is_device ? FAULT_RESUMED : FAULT_THAWED, i, 0);
+}
