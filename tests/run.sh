@@ -30,6 +30,7 @@ clang      default long       Build with clang, warnings are errors
 sanitize   fast default long  Unit and bus tests under ASan and UBSan
 valgrind   default long       Unit tests under valgrind: memory and descriptors
 system     fast default long  Tests on real volumes
+machine    default long       Tests that hold volumes, in machines of their own
 container  fast default long  Installed, in a container with real systemd
 quickstart default long       The newcomer's script
 stress     default long       Tests on real volumes under ASan and UBSan
@@ -47,6 +48,8 @@ packages=(
 	shellcheck snapper sqlite3 tar util-linux valgrind
 	# to boot a container
 	mmdebstrap systemd systemd-container
+	# to boot a machine with device-mapper
+	dmsetup e2fsprogs kmod lvm2 patchelf thin-provisioning-tools udev user-mode-linux xfsprogs
 )
 
 # ---- counting ----
@@ -252,6 +255,13 @@ stage_system() {
 	needs_root
 	build_gcc
 	meson_test "$top/gcc" system --suite system --no-suite container --no-suite newcomer
+}
+
+# Machines of one processor each, which wait more than they work.
+stage_machine() {
+	needs_root
+	build_gcc
+	meson_test "$top/gcc" machine --suite machine
 }
 
 stage_container() {
