@@ -87,4 +87,15 @@ extern const struct provider_op absent_ops[];
  * unexpose {"Path": s, "Copy": ID}: unmounts it; EBUSY is VSS_E_VOLUME_IN_USE, naming who                -> {}
  * record   {"Copy": ID, "Filesystem": UUID} -> {"Record": object}
  * usage    {"Copy": ID, "Filesystem": UUID} -> {"Exclusive": bytes or absent where unknown, "Referenced": ...}
+ *
+ * Shadow storage. Its rules are vssd's (storage-rules.h lays down the facts); the provider keeps each association in the
+ * storage itself: LVM in tags of the origin (vss.storage.on=STORE-ID, vss.storage.max=BYTES|unbounded,
+ * vss.storage.guaranteed), btrfs in .vss/storage.json.
+ *
+ * storage-list   {"Usage": b, with what the stores hold} -> the facts of this role, as storage-rules.h says
+ * storage-set    {"For": volume id, "On": store id, "Max": bytes or -1, "Guaranteed": b}, durable on return            -> {}
+ *                "On" absent: the association is deleted
+ *
+ * A member of `prepare` that vssd has placed also has "StoreSize": bytes, "Pvs": [devices], "Evict": [copies of the same
+ * volume that are to be removed first].
  */

@@ -1,0 +1,613 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/storage-rules.h"
+
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/text.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+struct storage_limits storage_default_limits(void)
+{
+	return (struct storage_limits){ .min_size = 320 * MIB,
+					.small_min_size = 32 * MIB,
+					.small_volume = 500 * MIB,
+					.max_volumes = 64,
+					.max_cow_copies = 8,
+					.max_other_copies = 512 };
+}
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	return json_string_value(json_object_get(object, name)) ?: "";
+}
+
+static uint64_t bytes_of(const json_t *object, const char *name)
+{
+	json_int_t value = json_integer_value(json_object_get(object, name));
+
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+static bool flag_of(const json_t *object, const char *name)
+{
+	return json_is_true(json_object_get(object, name));
+}
+
+static bool same(const json_t *a, const json_t *b, const char *name)
+{
+	const char *x = text_of(a, name);
+
+	return *x && strcmp(x, text_of(b, name)) == 0;
+}
+
+/* ---- virtual disks ---- */
+
+/* The virtual disk on which something lies; NULL for none. With several the first. */
+static json_t *virtual_disk(json_t *object)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, "Disks"), i, disk)
+		if (flag_of(disk, "Virtual"))
+			return disk;
+	return NULL;
+}
+
+/* Some of it lies on this disk, some elsewhere. */
+static json_t *other_disk(json_t *object, json_t *than)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, "Disks"), i, disk)
+		if (!same(disk, than, "Device"))
+			return disk;
+	return NULL;
+}
+
+static bool lies_on(json_t *object, json_t *wanted)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, "Disks"), i, disk)
+		if (same(disk, wanted, "Device"))
+			return true;
+	return false;
+}
+
+/* A volume that can be detached with its disk has to lie on that disk alone: its extents say so, whatever its name.
+ * btrfs is exempt: its copies lie in the same filesystem and go where it goes. */
+static int check_spread(json_t *volume, struct err *err)
+{
+	json_t *disk = virtual_disk(volume), *other = disk ? other_disk(volume, disk) : NULL;
+
+	if (!other || strcmp(text_of(volume, "Provider"), "btrfs") == 0)
+		return 0;
+	return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
+		       "%s lies on the virtual disk %s and on %s as well, so that it cannot be detached with its copies: move "
+		       "all of it to one of them (pvmove)",
+		       text_of(volume, "Path"), text_of(disk, "Device"), text_of(other, "Device"));
+}
+
+static int check_nesting(json_t *volume, struct err *err)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(volume, "Disks"), i, disk)
+		if (flag_of(disk, "Nested"))
+			return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+				       "%s lies on the virtual disk %s, the image of which lies on a virtual disk itself: no copy "
+				       "is made of a disk in a disk. Attach the inner image on the machine that has the outer one's "
+				       "files",
+				       text_of(volume, "Path"), text_of(disk, "Device"));
+	return 0;
+}
+
+/* ---- sets ---- */
+
+static bool holds_image(json_t *volume, json_t *image)
+{
+	return strcmp(text_of(image, "Volume"), text_of(volume, "Id")) == 0 || same(image, volume, "FsUuid");
+}
+
+/* The one's disk is a file on the other: holding the other still would stop the one half-way. */
+static int check_image(json_t *inner, json_t *outer, struct err *err)
+{
+	json_t *disk, *image;
+	size_t i, j;
+
+	json_array_foreach(json_object_get(inner, "Disks"), i, disk)
+		json_array_foreach(json_object_get(disk, "Images"), j, image)
+			if (holds_image(outer, image))
+				return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+					       "%s lies on the virtual disk %s, the image of which (%s) is on %s: the two "
+					       "cannot be in one set. Copy them in sets of their own",
+					       text_of(inner, "Path"), text_of(disk, "Device"), text_of(image, "Path"),
+					       text_of(outer, "Path"));
+	return 0;
+}
+
+/* What holds the image might be any local volume. */
+static int check_unknown(json_t *volume, json_t *with, struct err *err)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(volume, "Disks"), i, disk) {
+		if (!flag_of(disk, "Unknown") || lies_on(with, disk))
+			continue;
+		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+			       "%s lies on the virtual disk %s, and nothing on this machine tells where its image is: it could "
+			       "be on %s, so that the two cannot be in one set. Copy %s in a set of its own",
+			       text_of(volume, "Path"), text_of(disk, "Device"), text_of(with, "Path"),
+			       text_of(volume, "Path"));
+	}
+	return 0;
+}
+
+static int check_pair(json_t *a, json_t *b, struct err *err)
+{
+	return check_image(a, b, err) < 0 || check_image(b, a, err) < 0 || check_unknown(a, b, err) < 0 ||
+			       check_unknown(b, a, err) < 0 ?
+		       -1 :
+		       0;
+}
+
+int storage_check_set(const struct storage_limits *limits, json_t *members, struct err *err)
+{
+	size_t n = json_array_size(members);
+
+	if (n > limits->max_volumes)
+		return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED,
+			       "The set has %zu volumes, and %u are allowed: make two sets of it", n, limits->max_volumes);
+	for (size_t i = 0; i < n; i++) {
+		json_t *volume = json_array_get(members, i);
+		if (check_nesting(volume, err) < 0 || check_spread(volume, err) < 0)
+			return -1;
+		for (size_t j = 0; j < i; j++)
+			if (check_pair(json_array_get(members, j), volume, err) < 0)
+				return -1;
+	}
+	return 0;
+}
+
+/* ---- stores ---- */
+
+static json_t *make_store(const char *kind, json_t *from, const char *name, const char *group)
+{
+	json_t *store = json_pack("{so ss ss ss sI sI}", "Id", json_sprintf("%s:%s", kind, text_of(from, "Uuid")), "Kind",
+				  kind, "Name", name, "Group", group, "Size", (json_int_t)bytes_of(from, "Size"), "Free",
+				  (json_int_t)bytes_of(from, "Free"));
+
+	if (json_object_get(from, "Disks"))
+		json_object_set(store, "Disks", json_object_get(from, "Disks"));
+	if (json_object_get(from, "Pvs"))
+		json_object_set(store, "Pvs", json_object_get(from, "Pvs"));
+	return store;
+}
+
+json_t *storage_candidates(json_t *facts)
+{
+	json_t *list = json_array(), *object, *pv;
+	size_t i, j;
+
+	json_array_foreach(json_object_get(facts, "Groups"), i, object) {
+		const char *group = text_of(object, "Uuid");
+		json_array_append_new(list, make_store("vg", object, text_of(object, "Name"), group));
+		json_array_foreach(json_object_get(object, "Pvs"), j, pv)
+			json_array_append_new(list, make_store("pv", pv, text_of(pv, "Device"), group));
+	}
+	json_array_foreach(json_object_get(facts, "Pools"), i, object)
+		json_array_append_new(list, make_store("pool", object, text_of(object, "Name"), text_of(object, "Group")));
+	json_array_foreach(json_object_get(facts, "Filesystems"), i, object)
+		json_array_append_new(list, make_store("fs", object, text_of(object, "Path"), ""));
+	return list;
+}
+
+json_t *storage_candidate(json_t *facts, const char *id)
+{
+	autojson json_t *list = storage_candidates(facts);
+	json_t *store;
+	size_t i;
+
+	json_array_foreach(list, i, store)
+		if (strcmp(text_of(store, "Id"), id) == 0)
+			return json_incref(store);
+	return NULL;
+}
+
+/* What one physical volume, or a pool, may keep: a disk that can be detached keeps its own volumes' copies and no others. */
+static int check_self_hosting(json_t *volume, json_t *store, const char *name, struct err *err)
+{
+	json_t *own = virtual_disk(volume), *theirs = virtual_disk(store), *other = own ? other_disk(store, own) : NULL;
+
+	if (own && other)
+		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+			       "Self-hosting: %s lies on the virtual disk %s, which has to keep all copies of it to be "
+			       "detached with them; %s lies on %s",
+			       text_of(volume, "Path"), text_of(own, "Device"), name, text_of(other, "Device"));
+	if (!own && theirs)
+		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+			       "Self-hosting: %s lies on the virtual disk %s, which keeps the copies of its own volumes alone; %s "
+			       "does not lie on it",
+			       name, text_of(theirs, "Device"), text_of(volume, "Path"));
+	return 0;
+}
+
+static bool is_thin(json_t *volume)
+{
+	return strcmp(text_of(volume, "Kind"), "thin") == 0;
+}
+
+/* The physical volumes of a group or, of a single one, that one, on which copies of the volume may lie. */
+static json_t *allowed_pvs(json_t *volume, json_t *store)
+{
+	json_t *list = json_array(), *pv;
+	struct err ignored = { 0 };
+	size_t i;
+
+	json_array_foreach(json_object_get(store, "Pvs"), i, pv)
+		if (check_self_hosting(volume, pv, text_of(pv, "Device"), &ignored) == 0)
+			json_array_append(list, pv);
+	return list;
+}
+
+static int check_group(json_t *volume, json_t *store, struct err *err)
+{
+	autojson json_t *allowed = allowed_pvs(volume, store);
+	json_t *own = virtual_disk(volume);
+
+	if (json_array_size(allowed) > 0)
+		return 0;
+	return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+		       "Self-hosting: no physical volume of the group %s may keep copies of %s: %s", text_of(store, "Name"),
+		       text_of(volume, "Path"),
+		       own ? "none lies on the same virtual disk alone" : "all lie on virtual disks");
+}
+
+static int check_kind(json_t *volume, json_t *store, struct err *err)
+{
+	const char *kind = text_of(store, "Kind"), *path = text_of(volume, "Path"), *name = text_of(store, "Name");
+	const char *id = text_of(store, "Id");
+
+	if (strcmp(text_of(volume, "Provider"), "btrfs") == 0) {
+		if (strcmp(kind, "fs") == 0 && strcmp(id + 3, text_of(volume, "FsUuid")) == 0)
+			return 0;
+		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
+			       "Copies of %s (btrfs) lie in its own filesystem, and nowhere else: not on %s", path, name);
+	}
+	if (is_thin(volume)) {
+		if (strcmp(kind, "pool") == 0 && strcmp(id + 5, text_of(volume, "PoolUuid")) == 0)
+			return 0;
+		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
+			       "Copies of %s (a thin volume) lie in its own pool, and nowhere else: not on %s", path, name);
+	}
+	if ((strcmp(kind, "vg") == 0 || strcmp(kind, "pv") == 0) &&
+	    strcmp(text_of(store, "Group"), text_of(volume, "VgUuid")) == 0)
+		return 0;
+	return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
+		       "Copies of the logical volume %s lie on physical volumes of its own volume group (%s), and nowhere else: "
+		       "not on %s",
+		       path, text_of(volume, "Vg"), name);
+}
+
+int storage_check_candidate(json_t *volume, json_t *store, struct err *err)
+{
+	if (*text_of(volume, "Provider") == '\0')
+		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED, "%s", text_of(volume, "Why"));
+	if (check_nesting(volume, err) < 0 || check_spread(volume, err) < 0 || check_kind(volume, store, err) < 0)
+		return -1;
+	if (strcmp(text_of(store, "Kind"), "fs") == 0)
+		return 0;
+	if (strcmp(text_of(store, "Kind"), "vg") == 0)
+		return check_group(volume, store, err);
+	return check_self_hosting(volume, store, text_of(store, "Name"), err);
+}
+
+/* ---- associations ---- */
+
+json_t *storage_association(json_t *facts, const char *volume_id)
+{
+	json_t *association;
+	size_t i;
+
+	json_array_foreach(json_object_get(facts, "Associations"), i, association)
+		if (strcmp(text_of(association, "For"), volume_id) == 0)
+			return association;
+	return NULL;
+}
+
+uint64_t storage_min_size(const struct storage_limits *limits, json_t *volume)
+{
+	uint64_t size = bytes_of(volume, "LvSize");
+
+	return size && size < limits->small_volume ? limits->small_min_size : limits->min_size;
+}
+
+static int check_one_association(json_t *volume, json_t *store, bool is_new, json_t *existing, struct err *err)
+{
+	const char *path = text_of(volume, "Path"), *on = text_of(existing, "OnName");
+
+	if (is_new && existing && (flag_of(existing, "Explicit") || bytes_of(existing, "Copies") > 0))
+		return err_set(err, VSS_E_OBJECT_ALREADY_EXISTS,
+			       "%s has its shadow storage on %s already, and a volume has one alone: resize that, or delete it "
+			       "(with its copies) first",
+			       path, on);
+	if (!is_new && !existing)
+		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "%s has no shadow storage: add it", path);
+	if (!is_new && strcmp(text_of(existing, "On"), text_of(store, "Id")) != 0)
+		return err_set(err, bytes_of(existing, "Copies") > 0 ? VSS_E_VOLUME_IN_USE : VSS_E_OBJECT_NOT_FOUND,
+			       "%s has its shadow storage on %s, not on %s: it cannot be moved while copies use it. Delete it, "
+			       "then add the other",
+			       path, on, text_of(store, "Name"));
+	return 0;
+}
+
+int storage_check_association(const struct storage_limits *limits, json_t *volume, json_t *store, int64_t max,
+			      bool is_new, json_t *facts, struct err *err)
+{
+	uint64_t least = storage_min_size(limits, volume);
+
+	if (storage_check_candidate(volume, store, err) < 0 ||
+	    check_one_association(volume, store, is_new, storage_association(facts, text_of(volume, "Id")), err) < 0)
+		return -1;
+	if (max != STORAGE_UNBOUNDED && strcmp(text_of(store, "Kind"), "vg") != 0 && strcmp(text_of(store, "Kind"), "pv") != 0)
+		return err_set(err, VSS_E_NOT_SUPPORTED,
+			       "Copies of %s share their blocks on %s, so that no one can say how much each takes: only UNBOUNDED "
+			       "is possible",
+			       text_of(volume, "Path"), text_of(store, "Name"));
+	if (max != STORAGE_UNBOUNDED && (max < 0 || (uint64_t)max < least))
+		return err_set(err, VSS_E_INVALID_ARGUMENT,
+			       "Shadow storage of %s has to be of at least %llu MiB; %lld bytes were asked for",
+			       text_of(volume, "Path"), (unsigned long long)(least / MIB), (long long)max);
+	return 0;
+}
+
+int storage_check_deletion(json_t *association, struct err *err)
+{
+	if (bytes_of(association, "Copies") == 0)
+		return 0;
+	return err_set(err, VSS_E_VOLUME_IN_USE,
+		       "The shadow storage of %s on %s holds %llu copies: delete them first (vssctl delete shadows --for %s)",
+		       text_of(association, "Volume"), text_of(association, "OnName"),
+		       (unsigned long long)bytes_of(association, "Copies"), text_of(association, "Volume"));
+}
+
+/* ---- placing ---- */
+
+static int check_count(const struct storage_limits *limits, json_t *volume, json_t *association, struct err *err)
+{
+	bool is_cow = strcmp(text_of(volume, "Provider"), "lvm") == 0 && !is_thin(volume);
+	unsigned most = is_cow ? limits->max_cow_copies : limits->max_other_copies;
+	uint64_t copies = bytes_of(association, "Copies");
+
+	if (copies < most)
+		return 0;
+	return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
+		       "%s has %llu copies, and %u are allowed%s: delete one (vssctl delete shadows --for %s --oldest)",
+		       text_of(volume, "Path"), (unsigned long long)copies, most,
+		       is_cow ? ", as each costs every write" : "", text_of(volume, "Path"));
+}
+
+static json_t *store_of(json_t *volume, json_t *association, json_t *facts)
+{
+	autofree char *implicit = NULL;
+	const char *on = text_of(association, "On");
+
+	if (!*on && asprintf(&implicit, is_thin(volume) ? "pool:%s" : "vg:%s",
+			     text_of(volume, is_thin(volume) ? "PoolUuid" : "VgUuid")) > 0)
+		on = implicit;
+	return storage_candidate(facts, on);
+}
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+	return unit ? (value + unit - 1) / unit * unit : value;
+}
+
+/* 15 % of the origin, at least 1 GiB, at most all of it and what the store needs to describe that. */
+static uint64_t wanted_size(json_t *volume, json_t *association)
+{
+	uint64_t size = bytes_of(volume, "LvSize"), full = size + size / 200 + 8 * MIB, share = size / 100 * 15;
+
+	if (flag_of(association, "Guaranteed"))
+		return full;
+	if (share < GIB)
+		share = GIB;
+	return share < full ? share : full;
+}
+
+static uint64_t free_on(json_t *pvs)
+{
+	uint64_t sum = 0;
+	json_t *pv;
+	size_t i;
+
+	json_array_foreach(pvs, i, pv)
+		sum += bytes_of(pv, "Free");
+	return sum;
+}
+
+/* Takes it from the facts, so that the next member of the set does not count on it. */
+static void take(json_t *pvs, uint64_t size)
+{
+	json_t *pv;
+	size_t i;
+
+	json_array_foreach(pvs, i, pv) {
+		uint64_t free = bytes_of(pv, "Free"), taken = size < free ? size : free;
+		json_object_set_new(pv, "Free", json_integer((json_int_t)(free - taken)));
+		size -= taken;
+	}
+}
+
+/* What MaxSize leaves for a new store; 0 when older copies would have to go even for the smallest. */
+static uint64_t within_max(json_t *association, uint64_t wanted, uint64_t least, uint64_t allocated)
+{
+	json_t *max = json_object_get(association, "Max");
+	uint64_t limit = (uint64_t)json_integer_value(max);
+
+	if (!json_is_integer(max) || json_integer_value(max) == STORAGE_UNBOUNDED || allocated + wanted <= limit)
+		return wanted;
+	return allocated + least <= limit ? limit - allocated : 0;
+}
+
+/* Chooses the oldest copies that nobody uses, until there is room below MaxSize. NULL with err where that is not enough. */
+static json_t *choose_evicted(json_t *volume, json_t *association, json_t *in_use, uint64_t wanted, uint64_t least,
+			      uint64_t *ret_size, struct err *err)
+{
+	autojson json_t *evicted = json_array();
+	uint64_t allocated = bytes_of(association, "Allocated");
+	json_t *store;
+	size_t i, used = 0;
+
+	*ret_size = within_max(association, wanted, least, allocated);
+	json_array_foreach(json_object_get(association, "Stores"), i, store) {
+		if (*ret_size > 0)
+			break;
+		if (json_object_get(in_use, text_of(store, "Copy"))) {
+			used++;
+			continue;
+		}
+		json_array_append(evicted, json_object_get(store, "Copy"));
+		allocated -= bytes_of(store, "Allocated");
+		*ret_size = within_max(association, wanted, least, allocated);
+	}
+	if (*ret_size > 0)
+		return json_incref(evicted);
+	err_set(err, VSS_E_INSUFFICIENT_STORAGE,
+		"The shadow storage of %s may have %llu MiB, and a copy needs %llu MiB%s: resize it (vssctl resize "
+		"shadowstorage)",
+		text_of(volume, "Path"), (unsigned long long)(bytes_of(association, "Max") / MIB),
+		(unsigned long long)(least / MIB), used ? " beside those that are in use and cannot go" : "");
+	return NULL;
+}
+
+static int no_room(json_t *volume, json_t *store, uint64_t least, uint64_t free, struct err *err)
+{
+	return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
+		       "There is no room for a copy of %s on %s: %llu MiB are free where it may lie, at least %llu MiB are "
+		       "needed. Delete copies, or extend the volume group",
+		       text_of(volume, "Path"), text_of(store, "Name"), (unsigned long long)(free / MIB),
+		       (unsigned long long)(least / MIB));
+}
+
+static json_t *group_of(json_t *facts, const char *uuid)
+{
+	json_t *group;
+	size_t i;
+
+	json_array_foreach(json_object_get(facts, "Groups"), i, group)
+		if (strcmp(text_of(group, "Uuid"), uuid) == 0)
+			return group;
+	return NULL;
+}
+
+static json_t *store_pvs(json_t *volume, json_t *store, json_t *group)
+{
+	json_t *pv, *one;
+	size_t i;
+
+	if (strcmp(text_of(store, "Kind"), "vg") == 0)
+		return allowed_pvs(volume, group);
+	one = json_array();
+	json_array_foreach(json_object_get(group, "Pvs"), i, pv)
+		if (strcmp(text_of(pv, "Uuid"), text_of(store, "Id") + 3) == 0)
+			json_array_append(one, pv);
+	return one;
+}
+
+static json_t *device_names(json_t *pvs)
+{
+	json_t *names = json_array(), *pv;
+	size_t i;
+
+	json_array_foreach(pvs, i, pv)
+		json_array_append(names, json_object_get(pv, "Device"));
+	return names;
+}
+
+static uint64_t freed_by(json_t *association, json_t *evicted)
+{
+	uint64_t sum = 0;
+	json_t *store, *copy;
+	size_t i, j;
+
+	json_array_foreach(json_object_get(association, "Stores"), i, store)
+		json_array_foreach(evicted, j, copy)
+			if (json_equal(copy, json_object_get(store, "Copy")))
+				sum += bytes_of(store, "Allocated");
+	return sum;
+}
+
+static json_t *place_cow(const struct storage_limits *limits, json_t *volume, json_t *association, json_t *store,
+			 json_t *facts, struct err *err)
+{
+	json_t *group = group_of(facts, text_of(volume, "VgUuid"));
+	autojson json_t *pvs = store_pvs(volume, store, group);
+	uint64_t wanted = wanted_size(volume, association), least = storage_min_size(limits, volume), size;
+	uint64_t free = free_on(pvs);
+
+	if (least > wanted || flag_of(association, "Guaranteed"))
+		least = wanted; /* a small volume's whole content; or all was promised */
+	json_t *in_use = json_object_get(facts, "InUse"), *evicted;
+	evicted = choose_evicted(volume, association, in_use, wanted, least, &size, err);
+	if (!evicted)
+		return NULL;
+	size = round_up(size, bytes_of(group, "ExtentSize"));
+	free += freed_by(association, evicted);
+	if (size > free)
+		size = free;
+	if (size < least) {
+		json_decref(evicted);
+		no_room(volume, store, least, free, err);
+		return NULL;
+	}
+	json_t *place = json_pack("{sO sI so so}", "Id", json_object_get(volume, "Id"), "StoreSize", (json_int_t)size, "Pvs",
+				  device_names(pvs), "Evict", evicted);
+	take(pvs, size);
+	return place;
+}
+
+static json_t *place_one(const struct storage_limits *limits, json_t *volume, json_t *facts, struct err *err)
+{
+	json_t *association = storage_association(facts, text_of(volume, "Id"));
+	autojson json_t *store = store_of(volume, association, facts);
+
+	if (check_count(limits, volume, association, err) < 0)
+		return NULL;
+	if (!store) {
+		err_set(err, VSS_E_OBJECT_NOT_FOUND,
+			"The shadow storage of %s (%s) is not there: bring it back, or delete the association",
+			text_of(volume, "Path"), *text_of(association, "On") ? text_of(association, "On") : "its group");
+		return NULL;
+	}
+	if (storage_check_candidate(volume, store, err) < 0)
+		return NULL;
+	return is_thin(volume) ? json_pack("{sO}", "Id", json_object_get(volume, "Id")) :
+				 place_cow(limits, volume, association, store, facts, err);
+}
+
+int storage_place(const struct storage_limits *limits, json_t *members, json_t *facts, json_t **ret, struct err *err)
+{
+	autojson json_t *left = json_deep_copy(facts), *places = json_array();
+	json_t *volume;
+	size_t i;
+
+	json_array_foreach(members, i, volume) {
+		if (strcmp(text_of(volume, "Provider"), "lvm") != 0)
+			continue;
+		json_t *place = place_one(limits, volume, left, err);
+		if (!place)
+			return -1;
+		json_array_append_new(places, place);
+	}
+	*ret = json_incref(places);
+	return 0;
+}
