@@ -46,6 +46,7 @@ struct bundled_task {
 	const char *session, *set;
 	const char *backup_type;
 	bool persistent, succeeded;
+	bool verify; /* PREPARE_BACKUP: a rehearsal, see bundled_check */
 	const struct vss_volume *volumes; /* all of the event's; with `copy` in POST_SNAPSHOT */
 	size_t n_volumes;
 	const json_t *settings;
@@ -58,6 +59,7 @@ struct bundled_task {
 	/* Answers besides the result. */
 	char message[512]; /* why, in an administrator's words; with VSS_RESULT_OK a remark */
 	json_t *document;  /* kept with the copy (PREPARE_BACKUP, POST_SNAPSHOT); owned by the task */
+	json_t *doubts, *checks; /* of the two below */
 };
 
 /* Waits for events (POLLIN, POLLOUT) of fd (-1: of none) until the task's deadline or `until`, whichever is earlier.
@@ -67,6 +69,12 @@ int bundled_wait(const struct bundled_task *task, int fd, short events, uint64_t
 /* `return bundled_fail(task, VSS_RESULT_RETRYABLE, "why")` */
 enum vss_result bundled_fail(struct bundled_task *task, enum vss_result result, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* The set goes on, but this instance is in it in a lesser state than usual: the label goes down, for this reason. */
+void bundled_doubt(struct bundled_task *task, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* With task->verify: what was looked at, and found. */
+void bundled_check(struct bundled_task *task, const char *check, enum vss_verdict verdict, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 /* ---- where files lie ---- */
 

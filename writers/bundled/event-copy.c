@@ -33,6 +33,7 @@ struct event_copy *event_copy_new(const struct vss_event_info *event)
 		.backup_type = strdup(event->backup_type),
 		.persistent = event->persistent,
 		.succeeded = event->succeeded,
+		.verify = event->verify,
 		.deadline = event->deadline_usec,
 		.volumes = calloc(event->n_volumes + 1, sizeof *copy->volumes),
 	};

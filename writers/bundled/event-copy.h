@@ -7,7 +7,7 @@
 struct event_copy {
 	enum vss_event event;
 	char *session, *set, *backup_type;
-	bool persistent, succeeded;
+	bool persistent, succeeded, verify;
 	uint64_t deadline;
 	struct vss_volume *volumes; /* with descriptors of our own */
 	size_t n_volumes;

@@ -106,7 +106,25 @@ static void give_up(struct round *round)
 
 /* ---- ending ---- */
 
-static void collect(struct round *round, struct task_run *run)
+/* To the library, in whose hands the event still is. */
+static void pass_on_remarks(struct rounds *rounds, const char *name, const struct bundled_task *task)
+{
+	char text[640];
+	json_t *value;
+	size_t i;
+
+	json_array_foreach(task->doubts, i, value) {
+		text_format(text, sizeof text, "%s: %s", name, json_string_value(value));
+		log_line(LOG_WARNING, NULL, "%s", text);
+		vss_writer_add_doubt(rounds->writer, text);
+	}
+	json_array_foreach(task->checks, i, value)
+		vss_writer_add_check(rounds->writer, name, json_string_value(json_object_get(value, "Check")),
+				     (enum vss_verdict)json_integer_value(json_object_get(value, "Verdict")),
+				     json_string_value(json_object_get(value, "Text")));
+}
+
+static void collect(struct rounds *rounds, struct round *round, struct task_run *run)
 {
 	const char *name = run->instance->name;
 
@@ -116,6 +134,8 @@ static void collect(struct round *round, struct task_run *run)
 	if (run->result != VSS_RESULT_OK && !round->given_up)
 		log_line(LOG_ERR, name, "%s failed: %s", vss_event_name(run->task.event), run->task.message);
 	note(round, run->result, name, run->task.message);
+	if (!round->given_up && !round->event->own)
+		pass_on_remarks(rounds, name, &run->task);
 	if (run->task.document)
 		json_object_set(round->documents, name, run->task.document);
 	run->instance->held_since = !run->instance->state ? 0 : run->instance->held_since ?: clock_now();
@@ -239,7 +259,7 @@ void rounds_turn(struct rounds *rounds)
 {
 	for (struct task_run *run = done_list_take(&rounds->done), *next; run; run = next) {
 		next = run->next;
-		collect(rounds->first, run);
+		collect(rounds, rounds->first, run);
 	}
 	advance(rounds);
 	keep_alive(rounds);

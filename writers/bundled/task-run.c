@@ -48,6 +48,36 @@ enum vss_result bundled_fail(struct bundled_task *task, enum vss_result result, 
 	return result;
 }
 
+/* Takes the value. */
+static void append(json_t **array, json_t *value)
+{
+	if (!*array)
+		*array = json_array();
+	json_array_append_new(*array, value);
+}
+
+void bundled_doubt(struct bundled_task *task, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	text_vformat(text, sizeof text, format, args);
+	va_end(args);
+	append(&task->doubts, json_string(text));
+}
+
+void bundled_check(struct bundled_task *task, const char *check, enum vss_verdict verdict, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	text_vformat(text, sizeof text, format, args);
+	va_end(args);
+	append(&task->checks, json_pack("{ss si ss}", "Check", check, "Verdict", (int)verdict, "Text", text));
+}
+
 /* ---- who is done ---- */
 
 int done_list_init(struct done_list *list)
@@ -136,7 +166,7 @@ struct task_run *task_run_start(const struct bundled_kind *kind, const json_t *s
 	*run = (struct task_run){
 		.task = { .event = event->event, .session = event->session, .set = event->set,
 			  .backup_type = event->backup_type, .persistent = event->persistent,
-			  .succeeded = event->succeeded, .volumes = event->volumes, .n_volumes = event->n_volumes,
+			  .succeeded = event->succeeded, .verify = event->verify, .volumes = event->volumes, .n_volumes = event->n_volumes,
 			  .settings = settings, .name = instance->name, .state = &instance->state,
 			  .deadline = deadline, .cancel = ends[0] },
 		.instance = instance, .kind = kind, .done = done, .cancel_end = ends[1],
@@ -169,6 +199,8 @@ struct task_run *task_run_free(struct task_run *run)
 	cleanup_close(&run->cancel_end);
 	cleanup_close(&run->task.cancel);
 	json_decref(run->task.document);
+	json_decref(run->task.doubts);
+	json_decref(run->task.checks);
 	json_decref(run->row);
 	free(run);
 	return NULL;
