@@ -38,5 +38,6 @@
 #define VSS_STORE_RECORD "record.json" /* .vss/ID/record.json: present once sealed */
 
 #define VSS_PROVIDER_BTRFS_ID "4aa5a7a5-39d4-4a0b-a3f6-5fd0c1a6a0e9"
+#define VSS_PROVIDER_LVM_ID "0f963b1c-ff87-4fa5-96be-00e6e2247834"
 
 #define VSS_SYSTEM_MANIFEST_SUFFIX ".writer"

@@ -10,10 +10,11 @@
 #include "common/id.h"
 #include "common/names.h"
 #include "common/text.h"
+#include "coordinator/log.h"
+#include "coordinator/roles.h"
 
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
 #define PATIENCE_MAX (60 * USEC_PER_SEC) /* between attempts to remove a volatile copy that somebody uses */
-#define ROLE "btrfs"                   /* of the one provider there is */
 
 #define BUCKETS 256
 
@@ -34,6 +35,15 @@ struct waiter {
 	void *data;
 };
 
+/* What one provider tells of its storage. */
+struct reading {
+	struct catalogue *catalogue;
+	const struct role_info *role;
+	struct job *job;
+	json_t *answer; /* NULL: it could not tell */
+	struct err err;
+};
+
 struct catalogue {
 	struct workers *workers;
 	const struct config *config;
@@ -41,13 +51,15 @@ struct catalogue {
 	struct catalogue_listener listener;
 	struct shadow *shadows;
 	struct shadow *buckets[BUCKETS]; /* the same, by id */
-	struct job *reading;
+	struct reading readings[ROLES_MAX];
+	size_t reading; /* jobs of the reading under way; 0: none is */
 	struct waiter *waiters, *next_waiters; /* of this reading; of the one after it */
 	sd_event_source *settle;
 	uint64_t patience; /* until the next attempt to remove what is in use */
 	size_t removals;
 	json_t *tokens; /* {filesystem: token} of those that were read whole and hold nothing unfinished */
 	bool brief;     /* the reading under way only asks which of them have changed */
+	bool ending;
 	bool stale; /* a copy went while storage was being read: what was read may still name it */
 };
 
@@ -96,6 +108,14 @@ static void tell(struct waiter **list, const struct err *err)
 	}
 }
 
+static void forget_answers(struct catalogue *catalogue)
+{
+	for (size_t i = 0; i < n_roles; i++) {
+		json_decref(catalogue->readings[i].answer);
+		catalogue->readings[i] = (struct reading){ 0 };
+	}
+}
+
 struct catalogue *catalogue_free(struct catalogue *catalogue)
 {
 	struct err err = { 0 };
@@ -103,11 +123,14 @@ struct catalogue *catalogue_free(struct catalogue *catalogue)
 	if (!catalogue)
 		return NULL;
 	err_set(&err, VSS_E_CANCELLED, "vssd is ending");
-	if (catalogue->reading)
-		job_cancel(catalogue->reading);
+	catalogue->ending = true;
+	for (size_t i = 0; i < n_roles; i++)
+		if (catalogue->readings[i].job)
+			job_cancel(catalogue->readings[i].job);
 	tell(&catalogue->waiters, &err);
 	tell(&catalogue->next_waiters, &err);
 	sd_event_source_disable_unref(catalogue->settle);
+	forget_answers(catalogue);
 	json_decref(catalogue->tokens);
 	while (catalogue->shadows) {
 		struct shadow *s = catalogue->shadows;
@@ -169,17 +192,28 @@ static json_t *attributes(bool persistent)
 	return list;
 }
 
+/* Where the copy is: the provider says so, or as findmnt(8) writes a subvolume of a device. */
+static void describe_device(char device[512], const char *copy, json_t *record)
+{
+	const char *own = text_of(record, "Device");
+
+	if (*own)
+		text_format(device, 512, "%s", own);
+	else
+		text_format(device, 512, "%s[/" VSS_STORE_DIR "/%s/" VSS_STORE_COPY "]",
+			    text_of(json_object_get(record, "Volume"), "Device"), copy);
+}
+
 /* The record was written by some vssd, perhaps another machine's, perhaps by nobody honest: only known types get through. */
-static json_t *row_from_record(const struct catalogue *catalogue, const char *copy, const char *filesystem,
-			       json_t *record)
+static json_t *row_from_record(const struct catalogue *catalogue, const struct role_info *role, const char *copy,
+			       const char *filesystem, json_t *record)
 {
 	json_t *volume = json_object_get(record, "Volume");
 	bool persistent = json_is_true(json_object_get(record, "Persistent"));
 	bool ours = strcmp(text_of(record, "Host"), catalogue->machine_id) == 0;
 	char device[512];
 
-	/* As findmnt(8) writes a subvolume of a device. */
-	text_format(device, sizeof device, "%s[/" VSS_STORE_DIR "/%s/" VSS_STORE_COPY "]", text_of(volume, "Device"), copy);
+	describe_device(device, copy, record);
 	json_t *row = json_pack("{ss ss sI sI ss ss ss ss ss ss}", "Shadow", copy, "Set", text_of(record, "Set"), "SetCount",
 				json_integer_value(json_object_get(record, "SetCount")), "Created",
 				json_integer_value(json_object_get(record, "Created")), "Volume",
@@ -188,8 +222,8 @@ static json_t *row_from_record(const struct catalogue *catalogue, const char *co
 				text_of(record, "HostName"));
 
 	json_object_update_new(
-		row, json_pack("{ss ss ss sb ss ss ss ss ss ss ss so}", "Provider", "btrfs", "ProviderId",
-			       VSS_PROVIDER_BTRFS_ID, "Context", text_of(record, "Context"), "Persistent",
+		row, json_pack("{ss ss ss sb ss ss ss ss ss ss ss so}", "Provider", role->name, "ProviderId",
+			       role->id, "Context", text_of(record, "Context"), "Persistent",
 			       persistent, "Session", persistent ? "" : text_of(record, "Session"), "Consistency",
 			       text_of(record, "Consistency"), "ConsistencyReason",
 			       text_of(record, "ConsistencyReason"), "Instant", text_of(record, "Instant"),
@@ -198,11 +232,11 @@ static json_t *row_from_record(const struct catalogue *catalogue, const char *co
 	return row;
 }
 
-static json_t *row_of_broken(const struct catalogue *catalogue, const char *copy, const char *filesystem,
-			     const char *host, const char *set, const char *why)
+static json_t *row_of_broken(const struct catalogue *catalogue, const struct role_info *role, const char *copy,
+			     const char *filesystem, const char *host, const char *set, const char *why)
 {
 	json_t *record = json_pack("{ss ss ss sb}", "Host", host, "Set", set, "ConsistencyReason", why, "Persistent", 1);
-	json_t *row = row_from_record(catalogue, copy, filesystem, record);
+	json_t *row = row_from_record(catalogue, role, copy, filesystem, record);
 
 	json_object_set_new(row, "State", json_string("unfinished"));
 	json_decref(record);
@@ -243,8 +277,11 @@ static void add_row(struct catalogue *catalogue, const char *copy, const char *t
 void catalogue_add(struct catalogue *catalogue, json_t *volume, json_t *record)
 {
 	const char *copy = text_of(record, "Shadow");
+	const struct role_info *role = role_find(text_of(volume, "Provider"));
 
-	add_row(catalogue, copy, NULL, row_from_record(catalogue, copy, text_of(volume, "FsUuid"), record));
+	if (role)
+		add_row(catalogue, copy, NULL,
+			row_from_record(catalogue, role, copy, text_of(volume, role->home), record));
 }
 
 void catalogue_forget(struct catalogue *catalogue, const char *copy)
@@ -255,7 +292,7 @@ void catalogue_forget(struct catalogue *catalogue, const char *copy)
 			continue;
 		*link = s->next;
 		bucket_remove(catalogue, s);
-		catalogue->stale = catalogue->reading != NULL;
+		catalogue->stale = catalogue->reading > 0;
 		catalogue->listener.removed(s->id, catalogue->listener.data);
 		shadow_free(s);
 		return;
@@ -369,26 +406,33 @@ void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const 
 
 /* ---- reading storage ---- */
 
-static void forget_unseen(struct catalogue *catalogue, const char *filesystem)
+static bool is_of(const struct shadow *shadow, const struct role_info *role, const char *filesystem)
+{
+	return strcmp(text_of(shadow->row, "Provider"), role->name) == 0 &&
+	       (!filesystem || strcmp(text_of(shadow->row, "Filesystem"), filesystem) == 0);
+}
+
+static void forget_unseen(struct catalogue *catalogue)
 {
 	struct shadow *s = catalogue->shadows;
 
 	while (s) {
 		struct shadow *next = s->next;
-		if (!s->seen && (!filesystem || strcmp(text_of(s->row, "Filesystem"), filesystem) == 0))
+		if (!s->seen)
 			catalogue_forget(catalogue, s->id);
 		s = next;
 	}
 }
 
-static void mark_filesystem_seen(struct catalogue *catalogue, const char *filesystem)
+/* Unreadable now is not gone. filesystem NULL: all of the provider's. */
+static void mark_seen(struct catalogue *catalogue, const struct role_info *role, const char *filesystem)
 {
 	for (struct shadow *s = catalogue->shadows; s; s = s->next)
-		if (strcmp(text_of(s->row, "Filesystem"), filesystem) == 0)
+		if (is_of(s, role, filesystem))
 			s->seen = true;
 }
 
-static void read_copy(struct catalogue *catalogue, const char *filesystem, json_t *entry)
+static void read_copy(struct catalogue *catalogue, const struct role_info *role, const char *filesystem, json_t *entry)
 {
 	const char *copy = json_string_value(json_object_get(entry, "Copy"));
 	json_t *record = json_object_get(entry, "Record");
@@ -405,8 +449,8 @@ static void read_copy(struct catalogue *catalogue, const char *filesystem, json_
 		}
 		return;
 	}
-	row = record ? row_from_record(catalogue, copy, filesystem, record) :
-		       row_of_broken(catalogue, copy, filesystem, "", "", error);
+	row = record ? row_from_record(catalogue, role, copy, filesystem, record) :
+		       row_of_broken(catalogue, role, copy, filesystem, "", "", error);
 	add_row(catalogue, copy, text_of(entry, "Token"), row);
 	catalogue_set_exposed(catalogue, copy, text_of(entry, "Exposed"));
 }
@@ -419,7 +463,8 @@ static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds,
 }
 
 /* An unfinished copy of ours without a set that is being made was left by a crash. Another machine's is listed, no more. */
-static void read_unfinished(struct catalogue *catalogue, const char *filesystem, json_t *entry)
+static void read_unfinished(struct catalogue *catalogue, const struct role_info *role, const char *filesystem,
+			    json_t *entry)
 {
 	const char *copy = text_of(entry, "Copy"), *host = text_of(entry, "Host"), *set = text_of(entry, "Set");
 	json_t *request;
@@ -428,14 +473,14 @@ static void read_unfinished(struct catalogue *catalogue, const char *filesystem,
 		return;
 	if (strcmp(host, catalogue->machine_id) != 0) {
 		add_row(catalogue, copy, NULL,
-			row_of_broken(catalogue, copy, filesystem, host, set, "Another machine's unfinished copy"));
+			row_of_broken(catalogue, role, copy, filesystem, host, set, "Another machine's unfinished copy"));
 		return;
 	}
 	if (catalogue->listener.set_lives(set, catalogue->listener.data))
 		return;
 	request = json_pack("{ss s[{ss ss}]}", "Host", catalogue->machine_id, "Members", "Copy", copy, "Filesystem",
 			    filesystem);
-	if (workers_run(catalogue->workers, ROLE, "abort", request, NULL, 0,
+	if (workers_run(catalogue->workers, role->name, "abort", request, NULL, 0,
 			clock_now() + catalogue->config->remove_copies, swept, catalogue, NULL))
 		catalogue->removals++;
 }
@@ -449,25 +494,25 @@ static void keep_token(struct catalogue *catalogue, json_t *filesystem)
 		json_object_set(catalogue->tokens, text_of(filesystem, "Uuid"), token);
 }
 
-static void read_filesystem(struct catalogue *catalogue, json_t *filesystem)
+static void read_filesystem(struct catalogue *catalogue, const struct role_info *role, json_t *filesystem)
 {
 	const char *uuid = text_of(filesystem, "Uuid");
 	size_t i;
 	json_t *entry;
 
 	if (json_object_get(filesystem, "Error")) {
-		mark_filesystem_seen(catalogue, uuid); /* unreadable now is not gone */
+		mark_seen(catalogue, role, uuid);
 		return;
 	}
 	keep_token(catalogue, filesystem);
 	if (json_is_true(json_object_get(filesystem, "Unchanged"))) {
-		mark_filesystem_seen(catalogue, uuid);
+		mark_seen(catalogue, role, uuid);
 		return;
 	}
 	json_array_foreach(json_object_get(filesystem, "Copies"), i, entry)
-		read_copy(catalogue, uuid, entry);
+		read_copy(catalogue, role, uuid, entry);
 	json_array_foreach(json_object_get(filesystem, "Unfinished"), i, entry)
-		read_unfinished(catalogue, uuid, entry);
+		read_unfinished(catalogue, role, uuid, entry);
 }
 
 static void nothing(const struct err *err, void *data)
@@ -492,58 +537,101 @@ static void sweep_volatile(struct catalogue *catalogue)
 static void start_reading(struct catalogue *catalogue, bool brief);
 
 /* Drops the tokens of filesystems that have changed; false if there are such. */
-static bool are_unchanged(struct catalogue *catalogue, json_t *answer)
+static bool are_unchanged(struct catalogue *catalogue)
 {
 	json_t *filesystem;
 	bool unchanged = true;
 	size_t i;
 
-	json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem) {
-		if (json_is_true(json_object_get(filesystem, "Unchanged")) || json_object_get(filesystem, "Error"))
-			continue;
-		json_object_del(catalogue->tokens, text_of(filesystem, "Uuid"));
-		unchanged = false;
+	for (size_t r = 0; r < n_roles; r++) {
+		json_array_foreach(json_object_get(catalogue->readings[r].answer, "Filesystems"), i, filesystem) {
+			if (json_is_true(json_object_get(filesystem, "Unchanged")) || json_object_get(filesystem, "Error"))
+				continue;
+			json_object_del(catalogue->tokens, text_of(filesystem, "Uuid"));
+			unchanged = false;
+		}
 	}
 	return unchanged;
 }
 
-static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static void take_answers(struct catalogue *catalogue)
 {
-	struct catalogue *catalogue = data;
-	struct waiter *waiters;
 	size_t i;
 	json_t *filesystem;
 
-	catalogue->reading = NULL;
-	if (!err->code && (catalogue->stale || (catalogue->brief && !are_unchanged(catalogue, answer)))) {
+	/* Those of filesystems that are not there go: their copies are forgotten, and have to be read if they come back. */
+	json_object_clear(catalogue->tokens);
+	for (size_t r = 0; r < n_roles; r++) {
+		struct reading *reading = &catalogue->readings[r];
+		if (!reading->answer)
+			mark_seen(catalogue, &roles[r], NULL);
+		json_array_foreach(json_object_get(reading->answer, "Filesystems"), i, filesystem)
+			read_filesystem(catalogue, &roles[r], filesystem);
+	}
+	forget_unseen(catalogue);
+	sweep_volatile(catalogue);
+}
+
+/* One provider that cannot tell does not hide what the others have; what is known of its own stays. */
+static void failure_of(const struct catalogue *catalogue, struct err *ret)
+{
+	size_t failed = 0;
+
+	*ret = (struct err){ 0 };
+	for (size_t i = 0; i < n_roles; i++) {
+		const struct reading *reading = &catalogue->readings[i];
+		if (!reading->err.code)
+			continue;
+		failed++;
+		*ret = reading->err;
+		if (reading->err.code != VSS_E_CANCELLED)
+			log_warning("the copies of the provider %s could not be read: %s", reading->role->name,
+				    reading->err.text);
+	}
+	if (failed < n_roles)
+		*ret = (struct err){ 0 };
+}
+
+static void end_reading(struct catalogue *catalogue)
+{
+	struct waiter *waiters;
+	struct err err;
+
+	failure_of(catalogue, &err);
+	if (!err.code && (catalogue->stale || (catalogue->brief && !are_unchanged(catalogue)))) {
 		start_reading(catalogue, false);
 		return;
 	}
 	waiters = steal_pointer(catalogue->waiters);
-	if (!err->code) {
-		/* Those of filesystems that are not there go: their copies are forgotten, and have to be read if they come
-		 * back. */
-		json_object_clear(catalogue->tokens);
-		json_array_foreach(json_object_get(answer, "Filesystems"), i, filesystem)
-			read_filesystem(catalogue, filesystem);
-		forget_unseen(catalogue, NULL);
-		sweep_volatile(catalogue);
-	}
-	tell(&waiters, err);
-	if (err->code != VSS_E_CANCELLED && catalogue->next_waiters) {
+	if (!err.code)
+		take_answers(catalogue);
+	tell(&waiters, &err);
+	if (err.code != VSS_E_CANCELLED && catalogue->next_waiters) {
 		catalogue->waiters = steal_pointer(catalogue->next_waiters);
 		start_reading(catalogue, true);
 	}
 }
 
-static json_t *known_tokens(struct catalogue *catalogue)
+static void read_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct reading *reading = data;
+	struct catalogue *catalogue = reading->catalogue;
+
+	reading->job = NULL;
+	reading->err = *err;
+	reading->answer = err->code ? NULL : json_incref(answer);
+	if (--catalogue->reading == 0 && !catalogue->ending)
+		end_reading(catalogue);
+}
+
+static json_t *known_tokens(struct catalogue *catalogue, const struct role_info *role)
 {
 	json_t *known = json_object();
 
 	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
 		const char *filesystem = text_of(s->row, "Filesystem");
 		json_t *tokens = json_object_get(known, filesystem);
-		if (!s->token || json_object_get(catalogue->tokens, filesystem))
+		if (!s->token || !is_of(s, role, NULL) || json_object_get(catalogue->tokens, filesystem))
 			continue;
 		if (!tokens) {
 			tokens = json_object();
@@ -556,27 +644,37 @@ static json_t *known_tokens(struct catalogue *catalogue)
 
 /* First only the question whether anything has changed, where nothing else is known to have: for many copies that is
  * one token in place of one for each. */
-static json_t *reading_request(struct catalogue *catalogue)
+static json_t *reading_request(struct catalogue *catalogue, const struct role_info *role)
 {
 	if (catalogue->brief)
 		return json_pack("{ss sO sb}", "Host", catalogue->machine_id, "Tokens", catalogue->tokens, "Brief", 1);
 	return json_pack("{ss sO so}", "Host", catalogue->machine_id, "Tokens", catalogue->tokens, "Known",
-			 known_tokens(catalogue));
+			 known_tokens(catalogue, role));
+}
+
+static void start_reading_role(struct catalogue *catalogue, struct reading *reading, const struct role_info *role)
+{
+	*reading = (struct reading){ .catalogue = catalogue, .role = role };
+	reading->job = workers_run(catalogue->workers, role->name, "list", reading_request(catalogue, role), NULL, 0,
+				   clock_now() + catalogue->config->finish_copies, read_done, reading, &reading->err);
+	catalogue->reading += reading->job != NULL;
 }
 
 static void start_reading(struct catalogue *catalogue, bool brief)
 {
-	struct err err = { 0 };
 	struct waiter *waiters, *next;
+	struct err err;
 
 	catalogue->stale = false;
 	catalogue->brief = brief && json_object_size(catalogue->tokens) > 0;
 	for (struct shadow *s = catalogue->shadows; s; s = s->next)
 		s->seen = false;
-	catalogue->reading = workers_run(catalogue->workers, ROLE, "list", reading_request(catalogue), NULL, 0,
-					 clock_now() + catalogue->config->finish_copies, read_done, catalogue, &err);
-	if (catalogue->reading)
+	forget_answers(catalogue);
+	for (size_t i = 0; i < n_roles; i++)
+		start_reading_role(catalogue, &catalogue->readings[i], &roles[i]);
+	if (catalogue->reading > 0)
 		return;
+	failure_of(catalogue, &err);
 	/* Those of a reading that had to be repeated, and those who came meanwhile. */
 	waiters = steal_pointer(catalogue->waiters);
 	next = steal_pointer(catalogue->next_waiters);
@@ -621,7 +719,7 @@ void catalogue_storage_changed(struct catalogue *catalogue)
 
 bool catalogue_is_busy(const struct catalogue *catalogue)
 {
-	return catalogue->reading || catalogue->removals > 0;
+	return catalogue->reading > 0 || catalogue->removals > 0;
 }
 
 /* ---- work on copies ---- */
@@ -676,7 +774,7 @@ struct job *catalogue_run(struct catalogue *catalogue, const char *copy, const c
 	json_object_set_new(full, "Copy", json_string(copy));
 	json_object_set(full, "Filesystem", json_object_get(s->row, "Filesystem"));
 	json_object_set_new(full, "Host", json_string(catalogue->machine_id));
-	return workers_run(catalogue->workers, ROLE, op, full, NULL, 0,
+	return workers_run(catalogue->workers, text_of(s->row, "Provider"), op, full, NULL, 0,
 			   clock_now() + (strcmp(op, "remove") == 0 ? catalogue->config->remove_copies :
 								      catalogue->config->finish_copies),
 			   fn, data, err);

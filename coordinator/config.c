@@ -45,9 +45,12 @@ static const struct setting settings[] = {
 	SPAN("Limits", "Resolve", resolve, 10, SHORTEST, HOUR),
 	SPAN("Limits", "PrepareCopies", prepare_copies, 120, SHORTEST, DAY),
 	SPAN("Limits", "Cut", cut, 10, SHORTEST, 60),
+	{ "Limits", "MixedHoldLimit", true, false, offsetof(struct config, mixed_hold), 500 * USEC_PER_MSEC, USEC_PER_MSEC,
+	  60 * USEC_PER_SEC },
 	SPAN("Limits", "FinishCopies", finish_copies, 60, SHORTEST, DAY),
 	SPAN("Limits", "RemoveCopies", remove_copies, 300, SHORTEST, DAY),
 	NUMBER("Copies", "MaxCopiesPerVolume", max_copies, 512, 1, 65536),
+	NUMBER("Copies", "MaxCowCopiesPerVolume", max_cow_copies, 8, 1, 512),
 };
 
 static void store(struct config *config, const struct setting *s, uint64_t value)

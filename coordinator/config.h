@@ -27,11 +27,13 @@ struct config {
 	uint64_t resolve;         /* Resolve=10: a worker's answer about paths */
 	uint64_t prepare_copies;  /* PrepareCopies=120: a provider's prepare and flush */
 	uint64_t cut;             /* Cut=10 */
+	uint64_t mixed_hold;      /* MixedHoldLimit=500ms: what the copy of a btrfs may add to the hold of other volumes */
 	uint64_t finish_copies;   /* FinishCopies=60: open, seal, abort, mount, expose */
 	uint64_t remove_copies;   /* RemoveCopies=300: deletion of one copy */
 
 	/* [Copies] */
-	unsigned max_copies; /* MaxCopiesPerVolume=512 */
+	unsigned max_copies;     /* MaxCopiesPerVolume=512 */
+	unsigned max_cow_copies; /* MaxCowCopiesPerVolume=8: of a logical volume that is not thin; each multiplies its writes */
 };
 
 void config_defaults(struct config *config);

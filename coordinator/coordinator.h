@@ -31,6 +31,7 @@ struct coordinator {
 	struct fanout *fanout;
 	struct workers *workers;
 	struct locks *locks;
+	struct guard *guard;
 	struct authority *authority;
 	struct catalogue *catalogue;
 	struct session_context sessions;

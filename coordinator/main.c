@@ -23,7 +23,7 @@
 #define STOP_PATIENCE (10 * USEC_PER_SEC) /* a set that is being created may end before vssd does */
 
 struct arguments {
-	const char *config, *runtime_dir, *worker;
+	const char *config, *runtime_dir, *worker, *guard;
 	const char *manifest_dirs[9];
 };
 
@@ -41,6 +41,7 @@ struct daemon {
 static void usage(FILE *out)
 {
 	fputs("vssd [--config FILE] [--runtime-dir DIR] [--manifests DIR[:DIR...]] [--worker PROGRAM]\n"
+	      "     [--guard SOCKET]\n"
 	      "The coordinator of the Volume Shadow Copy Service. See vssd(8).\n",
 	      out);
 }
@@ -60,6 +61,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 						 { "runtime-dir", required_argument, NULL, 'r' },
 						 { "manifests", required_argument, NULL, 'm' },
 						 { "worker", required_argument, NULL, 'w' },
+						 { "guard", required_argument, NULL, 'g' },
 						 { "help", no_argument, NULL, 'h' },
 						 { "version", no_argument, NULL, 'V' },
 						 { NULL, 0, NULL, 0 } };
@@ -67,8 +69,8 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 	int option;
 
 	*a = (struct arguments){ VSSD_CONFIG_FILE, runtime ? runtime : "/run/vssd", VSSD_LIBEXEC_DIR "/vss-worker",
-				 { VSSD_DATA_DIR "/vssd/writers.d", VSSD_SYSCONF_DIR "/vssd/writers.d" } };
-	while ((option = getopt_long(argc, argv, "c:r:m:w:hV", options, NULL)) >= 0) {
+				 GUARD_SOCKET, { VSSD_DATA_DIR "/vssd/writers.d", VSSD_SYSCONF_DIR "/vssd/writers.d" } };
+	while ((option = getopt_long(argc, argv, "c:r:m:w:g:hV", options, NULL)) >= 0) {
 		switch (option) {
 		case 'c':
 			a->config = optarg;
@@ -81,6 +83,9 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'w':
 			a->worker = optarg;
+			break;
+		case 'g':
+			a->guard = optarg;
 			break;
 		case 'h':
 			usage(stdout);
@@ -330,10 +335,11 @@ static int make_parts(struct daemon *d, struct err *err)
 	c->bus_source = bus_source_new(c->event, c->bus, on_bus_lost, d);
 	c->fanout = fanout_new(c->event);
 	c->locks = locks_new();
+	c->guard = guard_new(c->event, a->guard);
 	c->authority = authority_new(c->bus);
 	c->registry = registry_new(&c->manifests, c->writer_store, c->config.max_writers, &writers);
 	c->catalogue = catalogue_new(c->event, c->workers, &c->config, c->machine_id, &shadows);
-	if (!c->bus_source || !c->fanout || !c->locks || !c->authority || !c->registry || !c->catalogue)
+	if (!c->bus_source || !c->fanout || !c->locks || !c->guard || !c->authority || !c->registry || !c->catalogue)
 		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory");
 	c->sessions = (struct session_context){ .event = c->event,
 						.config = &c->config,
@@ -342,6 +348,7 @@ static int make_parts(struct daemon *d, struct err *err)
 						.fanout = c->fanout,
 						.locks = c->locks,
 						.catalogue = c->catalogue,
+						.guard = c->guard,
 						.store = c->session_store,
 						.machine_id = c->machine_id,
 						.host_name = c->host_name,
@@ -394,6 +401,7 @@ static void finish(struct daemon *d)
 	/* Whatever is under way ends while all that its callbacks use is still there. */
 	sessions_free(&c->sessions);
 	session_faces_free(c);
+	c->guard = guard_free(c->guard);
 	c->workers = workers_free(c->workers);
 	if (c->bus)
 		bus_cancel_calls(c->bus);

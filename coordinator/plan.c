@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/text.h"
+#include "coordinator/reach.h"
 #include "coordinator/session-internal.h"
 
 void plan_doubt(struct session *s, const char *format, ...)
@@ -60,32 +61,6 @@ json_t *plan_late_domains(const struct session *s)
 }
 
 /* ---- where data lie ---- */
-
-static void collect_component_paths(json_t *component, json_t *paths)
-{
-	size_t i;
-	json_t *value;
-
-	json_array_foreach(json_object_get(component, "Files"), i, value)
-		json_object_set_new(paths, json_string_value(json_object_get(value, "Path")), json_true());
-	json_array_foreach(json_object_get(component, "Requires"), i, value)
-		json_object_set_new(paths, json_string_value(value), json_true());
-}
-
-/* Every path that any writer named, each once, as the keys of an object. */
-static json_t *collect_paths(const struct session *s)
-{
-	json_t *paths = json_object(), *component;
-	size_t i;
-
-	for (const struct writer *w = registry_first(s->context->registry); w; w = w->next) {
-		json_array_foreach(w->components, i, component)
-			collect_component_paths(component, paths);
-		for (i = 0; w->manifest && i < w->manifest->n_paths; i++)
-			json_object_set_new(paths, w->manifest->paths[i], json_true());
-	}
-	return paths;
-}
 
 static int member_of(const struct session *s, json_t *volume)
 {
@@ -143,7 +118,7 @@ static void reach_component(const struct session *s, struct reach *reach, json_t
 	const char *path;
 	json_t *unused;
 
-	collect_component_paths(component, paths);
+	reach_component_paths(component, paths);
 	json_object_foreach(paths, path, unused)
 		reach_path(s, &own, volumes, path);
 	reach->known = reach->known || own.known;
@@ -405,11 +380,84 @@ static int make_participants(struct session *s, json_t *volumes)
 
 /* ---- instants ---- */
 
-/* On btrfs each subvolume's copy is an instant of its own: the ioctl takes them one after another. */
+static bool shares_window(const struct member *m)
+{
+	return member_role(m)->window &&
+	       strcmp(json_string_value(json_object_get(m->volume, "Instant")) ?: "set", "volume") != 0;
+}
+
+static size_t count_unheld(const struct session *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_members; i++)
+		n += !member_role(&s->members[i])->window;
+	return n;
+}
+
+/* Volumes that are held together are one instant. On btrfs each subvolume's copy is an instant of its own: the ioctl takes
+ * them one after another; a single one that is taken while the others are held is of their instant. */
 static void assign_instants(struct session *s)
 {
-	for (size_t i = 0; i < s->n_members; i++)
-		s->members[i].instant_group = (unsigned)i + 1;
+	bool window = window_is_needed(s), one_unheld = count_unheld(s) == 1;
+	unsigned next = window ? 2 : 1;
+
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = &s->members[i];
+		bool together = member_role(m)->window ? shares_window(m) : window && one_unheld;
+		m->instant_group = together ? 1 : next++;
+	}
+}
+
+static bool is_one_instant(const struct session *s)
+{
+	for (size_t i = 1; i < s->n_members; i++)
+		if (s->members[i].instant_group != s->members[0].instant_group)
+			return false;
+	return true;
+}
+
+/* ---- what can be held together ---- */
+
+static bool lies_on(json_t *volume, json_t *device)
+{
+	json_t *layer;
+	size_t i;
+
+	json_array_foreach(json_object_get(volume, "Layers"), i, layer)
+		if (json_equal(json_object_get(layer, "Number"), device))
+			return true;
+	return false;
+}
+
+/* What lies on a volume of the set would be stopped with it, and wait for itself. */
+static int check_stacked(const struct session *s, struct err *err)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		json_t *lower = s->members[i].volume;
+		json_t *device = json_object_get(json_object_get(lower, "Dm"), "Number");
+		for (size_t j = 0; j < s->n_members && device; j++) {
+			json_t *upper = s->members[j].volume;
+			if (i == j || !lies_on(upper, device))
+				continue;
+			return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
+				       "%s lies on %s, which is in the set too: holding the one would stop the other for ever. Copy "
+				       "them in sets of their own",
+				       json_string_value(json_object_get(upper, "Path")),
+				       json_string_value(json_object_get(lower, "Path")));
+		}
+	}
+	return 0;
+}
+
+static int check_window(const struct session *s, struct err *err)
+{
+	if (!window_is_needed(s))
+		return 0;
+	if (!s->context->guard)
+		return err_set(err, VSS_E_NOT_AVAILABLE,
+			       "The set has volumes that have to be held, and vssd runs without a guard: start vss-guard.service");
+	return check_stacked(s, err);
 }
 
 static void assign_repairs(struct session *s)
@@ -448,23 +496,44 @@ static const char *consistency(const struct session *s, char *reason, size_t siz
 	return *reason ? "filesystem" : "application";
 }
 
+static void instant_reason(const struct session *s, char *text, size_t size)
+{
+	size_t unheld = count_unheld(s), i;
+	json_t *why;
+
+	if (unheld > 1)
+		text_format(text, size,
+			    "%zu btrfs subvolumes: their copies are made one after another, each is an instant of its own",
+			    unheld);
+	for (i = 0; i < s->n_members; i++) {
+		why = json_object_get(s->members[i].volume, "InstantReason");
+		if (member_role(&s->members[i])->window && !shares_window(&s->members[i]) && json_is_string(why))
+			add_reason(text, size, json_string_value(why));
+	}
+}
+
 json_t *plan_label(const struct session *s)
 {
-	char why[2048] = "", instant_why[256] = "";
+	char why[2048] = "", instant_why[512] = "";
 	const char *label = consistency(s, why, sizeof why);
+	bool one = is_one_instant(s);
 
-	if (s->n_members > 1)
-		snprintf(instant_why, sizeof instant_why,
-			 "%zu btrfs subvolumes: their copies are made one after another, each is an instant of its own",
-			 s->n_members);
-	return json_pack("{ss ss ss ss}", "Consistency", label, "ConsistencyReason", why, "Instant",
-			 s->n_members > 1 ? "volume" : "set", "InstantReason", instant_why);
+	if (!one)
+		instant_reason(s, instant_why, sizeof instant_why);
+	return json_pack("{ss ss ss ss}", "Consistency", label, "ConsistencyReason", why, "Instant", one ? "set" : "volume",
+			 "InstantReason", instant_why);
 }
 
 /* ---- the stage ---- */
 
 static void made(struct session *s)
 {
+	struct err err = { 0 };
+
+	if (check_window(s, &err) < 0) {
+		session_fail(s, &err);
+		return;
+	}
 	assign_instants(s);
 	assign_repairs(s);
 	session_post(s, SESSION_EVENT_DONE);
@@ -473,20 +542,13 @@ static void made(struct session *s)
 static void resolved(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
 {
 	struct session *s = data;
-	json_t *rows = json_object_get(answer, "Volumes"), *row;
-	autojson json_t *volumes = json_object();
-	size_t i;
+	autojson json_t *volumes = reach_volumes(answer);
 	int r;
 
 	s->job = NULL;
 	if (err->code) {
 		session_fail(s, err);
 		return;
-	}
-	json_array_foreach(rows, i, row) {
-		const char *given = json_string_value(json_object_get(row, "Given"));
-		if (given && json_object_get(row, "Id"))
-			json_object_set(volumes, given, row);
 	}
 	session_timeline(s, "plan", "", s->state_began, clock_now(), "ok");
 	do
@@ -498,7 +560,7 @@ static void resolved(const struct err *err, json_t *answer, int *fds, size_t n_f
 
 void plan_resolve(struct session *s)
 {
-	autojson json_t *paths = collect_paths(s);
+	autojson json_t *paths = reach_all_paths(s->context->registry);
 	json_t *list = json_array(), *unused;
 	struct err err = { 0 };
 	const char *path;

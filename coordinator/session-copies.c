@@ -12,246 +12,163 @@
 
 #define RECORD_ROOM (900u << 10) /* of the 1 MiB that a provider keeps; the rest is the member's own */
 
-struct fd_slots {
-	int fds[SESSION_MEMBERS_MAX * 2];
-	size_t n;
-};
-
-static json_t *slot(struct fd_slots *slots, int fd)
+json_t *copies_member_row(struct session *s, struct member *m, struct fd_slots *slots)
 {
-	if (fd < 0)
-		return json_null();
-	slots->fds[slots->n] = fd;
-	return json_integer((json_int_t)slots->n++);
+	return json_pack("{ss sO so so sb}", "Copy", m->copy, "Volume", m->volume, "Source", fd_slot(slots, m->source),
+			 "Store", fd_slot(slots, m->store), "Repair", m->repair);
 }
 
-/* All providers of a set would have a job each; there is one provider that copies without a window, so there is one job. */
-static const char *set_role(const struct session *s)
+static void go_on(struct session *s, const struct err *err)
 {
-	return s->n_members ? json_string_value(json_object_get(s->members[0].volume, "Provider")) : "";
-}
-
-static void drop_nulls(json_t *object)
-{
-	const char *key;
-	json_t *value;
-	void *next;
-
-	json_object_foreach_safe(object, next, key, value)
-		if (json_is_null(value))
-			json_object_del(object, key);
-}
-
-static void run_job(struct session *s, const char *op, json_t *members, const struct fd_slots *slots, uint64_t deadline,
-		    job_done_fn fn)
-{
-	struct err err = { 0 };
-	size_t i;
-	json_t *member;
-
-	json_array_foreach(members, i, member)
-		drop_nulls(member);
-	s->job = workers_run(s->context->workers, set_role(s), op,
-			     json_pack("{ss ss si so}", "Set", s->set, "Host", s->context->machine_id, "MaxCopies",
-				       (int)s->context->config->max_copies, "Members", members),
-			     slots->fds, slots->n, deadline, fn, s, &err);
-	if (!s->job)
-		session_fail(s, &err);
-}
-
-static json_t *answered_member(const struct session *s, json_t *answer, size_t i)
-{
-	json_t *row = json_array_get(json_object_get(answer, "Members"), i);
-	const char *copy = json_string_value(json_object_get(row, "Copy"));
-
-	return copy && strcmp(copy, s->members[i].copy) == 0 ? row : NULL;
-}
-
-static int take_fd(json_t *row, const char *name, int *fds, size_t n_fds)
-{
-	json_t *index = json_object_get(row, name);
-	json_int_t i = json_integer_value(index);
-
-	if (!json_is_integer(index) || i < 0 || (size_t)i >= n_fds)
-		return -1;
-	return steal_fd(fds[i]);
-}
-
-static void bad_answer(struct session *s, const char *op)
-{
-	struct err err = { 0 };
-
-	err_set(&err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "The provider's answer to %s does not fit the request", op);
-	session_fail(s, &err);
-}
-
-/* The common end of a job: false if the set has failed. */
-static bool job_ended(struct session *s, const char *op, const struct err *err)
-{
-	s->job = NULL;
-	session_timeline(s, op, "", s->state_began, clock_now(), err->code ? err->text : "ok");
-	if (!err->code)
-		return true;
-	session_fail(s, err);
-	return false;
+	if (err->code)
+		session_fail(s, err);
+	else
+		session_post(s, SESSION_EVENT_DONE);
 }
 
 /* ---- prepare ---- */
 
-static void prepared(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static int take_places(struct session *s, struct member *m, json_t *row, int *fds, size_t n_fds)
 {
-	struct session *s = data;
+	m->source = answer_fd(row, "Source", fds, n_fds);
+	m->store = answer_fd(row, "Store", fds, n_fds);
+	/* A provider that holds its volumes finds them, and its copies, by their devices. */
+	return (m->source >= 0 && m->store >= 0) || member_role(m)->window ? 0 : -1;
+}
 
-	if (!job_ended(s, "prepare", err))
+static void prepared(struct session *s, const struct err *err)
+{
+	if (err->code) {
+		session_fail(s, err);
 		return;
-	for (size_t i = 0; i < s->n_members; i++) {
-		json_t *row = answered_member(s, answer, i);
-		s->members[i].source = take_fd(row, "Source", fds, n_fds);
-		s->members[i].store = take_fd(row, "Store", fds, n_fds);
-		if (s->members[i].source < 0 || s->members[i].store < 0) {
-			bad_answer(s, "prepare");
-			return;
-		}
 	}
 	s->flushed = s->outstanding == 0; /* no writer has worked since: nothing to flush again */
 	participants_done(s);
 }
 
+static const struct copies_op prepare_op = {
+	.name = "prepare", .ask = copies_member_row, .take = take_places, .done = prepared
+};
+
 void copies_prepare(struct session *s)
 {
-	struct fd_slots none = { .n = 0 };
-	json_t *members = json_array();
-
-	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
-		json_array_append_new(members, json_pack("{ss sO sb}", "Copy", m->copy, "Volume", m->volume, "Repair",
-							 m->repair));
-	}
 	s->created_copies = s->n_members > 0;
 	session_save(s); /* a restarted vssd has to know what may be half made */
-	if (s->n_members == 0) {
-		json_decref(members);
-		participants_done(s);
-		return;
-	}
-	run_job(s, "prepare", members, &none, clock_now() + s->context->config->prepare_copies, prepared);
+	copies_run(s, &prepare_op, clock_now() + s->context->config->prepare_copies);
 }
 
 /* ---- flush, cut ---- */
 
-static json_t *member_places(struct session *s, struct fd_slots *slots)
+/* A set that holds volumes while the copy of a btrfs is made holds them for as long as that takes, which under a heavy
+ * stream of writes is long; how long the filesystem takes to flush now is the best sign of it. */
+static bool is_too_slow_to_hold_for(const struct session *s, struct err *err)
 {
-	json_t *members = json_array();
+	const struct config *config = s->context->config;
 
-	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
-		json_array_append_new(members, json_pack("{ss so so sb}", "Copy", m->copy, "Source",
-							 slot(slots, m->source), "Store", slot(slots, m->store),
-							 "Repair", m->repair));
+	for (size_t i = 0; i < n_roles && window_is_needed(s); i++) {
+		const struct role_job *j = &s->role_jobs[i];
+		if (j->n_members == 0 || roles[i].window || j->elapsed <= config->mixed_hold)
+			continue;
+		err_set(err, VSS_E_HOLD_WRITES_TIMEOUT,
+			"%s is written to so much that its copy would hold the set's other volumes for too long: it took %llu ms to "
+			"flush, the limit (MixedHoldLimit in vssd.conf) is %llu ms. Copy it in a set of its own, or when there is "
+			"less to do",
+			json_string_value(json_object_get(j->members[0]->volume, "Path")),
+			(unsigned long long)(j->elapsed / USEC_PER_MSEC),
+			(unsigned long long)(config->mixed_hold / USEC_PER_MSEC));
+		return true;
 	}
-	return members;
+	return false;
 }
 
-static void flushed(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static void flushed(struct session *s, const struct err *err)
 {
-	struct session *s = data;
+	struct err slow = *err;
 
-	if (job_ended(s, "flush", err))
-		session_post(s, SESSION_EVENT_DONE);
+	if (!err->code)
+		is_too_slow_to_hold_for(s, &slow);
+	go_on(s, &slow);
+}
+
+static const struct copies_op flush_op = { .name = "flush", .ask = copies_member_row, .done = flushed };
+
+static bool is_mixed(const struct session *s)
+{
+	for (size_t i = 1; i < s->n_members; i++)
+		if (member_role(&s->members[i]) != member_role(&s->members[0]))
+			return true;
+	return false;
 }
 
 void copies_flush(struct session *s)
 {
-	struct fd_slots slots = { .n = 0 };
-	json_t *members;
-
-	if (s->flushed || s->n_members == 0) {
+	if (s->flushed && !is_mixed(s))
 		session_post(s, SESSION_EVENT_DONE);
-		return;
-	}
-	members = member_places(s, &slots);
-	run_job(s, "flush", members, &slots, clock_now() + s->context->config->prepare_copies, flushed);
+	else
+		copies_run(s, &flush_op, clock_now() + s->context->config->prepare_copies);
 }
 
-static void cut_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+/* A provider says so where the filesystem in the copy is not clean by itself. */
+static void note_cleanness(struct session *s, const struct member *m, json_t *row)
 {
-	struct session *s = data;
+	if (!json_is_false(json_object_get(row, "Clean")))
+		return;
+	s->clean = false;
+	plan_doubt(s, "The filesystem in the copy of %s is not clean",
+		   json_string_value(json_object_get(m->volume, "Path")));
+}
+
+static int take_cut(struct session *s, struct member *m, json_t *row, int *fds, size_t n_fds)
+{
+	note_cleanness(s, m, row);
+	json_decref(m->cut);
+	m->cut = json_incref(row);
+	return 0;
+}
+
+static void cut_done(struct session *s, const struct err *err)
+{
 	struct err late = *err;
 
 	if (err->code == VSS_E_TIMED_OUT)
 		err_set(&late, VSS_E_HOLD_WRITES_TIMEOUT, "The copies were not made in time: %.900s", err->text);
-	if (!job_ended(s, "cut", &late))
-		return;
-	for (size_t i = 0; i < s->n_members; i++) {
-		json_t *row = answered_member(s, answer, i);
-		if (!row) {
-			bad_answer(s, "cut");
-			return;
-		}
-		json_decref(s->members[i].cut);
-		s->members[i].cut = json_incref(row);
-		/* A provider says so where the filesystem in the copy is not clean by itself. */
-		if (json_is_false(json_object_get(row, "Clean"))) {
-			s->clean = false;
-			plan_doubt(s, "The filesystem in the copy of %s is not clean",
-				   json_string_value(json_object_get(s->members[i].volume, "Path")));
-		}
-	}
-	session_post(s, SESSION_EVENT_DONE);
+	go_on(s, &late);
 }
+
+static const struct copies_op cut_op = { .name = "cut", .ask = copies_member_row, .take = take_cut, .done = cut_done };
 
 void copies_cut(struct session *s)
 {
-	struct fd_slots slots = { .n = 0 };
 	uint64_t deadline = clock_now() + s->context->config->cut;
-	json_t *members;
 
-	if (s->n_members == 0) {
-		session_post(s, SESSION_EVENT_DONE);
-		return;
-	}
-	members = member_places(s, &slots);
-	run_job(s, "cut", members, &slots, deadline < s->hold_deadline ? deadline : s->hold_deadline, cut_done);
+	if (window_is_needed(s))
+		window_cut(s);
+	else
+		copies_run(s, &cut_op, deadline < s->hold_deadline ? deadline : s->hold_deadline);
 }
 
 /* ---- open, seal ---- */
 
-static void opened(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+/* What has been cut in a window is looked at for the first time now. */
+static json_t *ask_open(struct session *s, struct member *m, struct fd_slots *slots)
 {
-	struct session *s = data;
-	size_t answered = 0;
-
-	if (!job_ended(s, "open", err))
-		return;
-	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
-		if (!m->repair)
-			continue;
-		m->directory = take_fd(json_array_get(json_object_get(answer, "Members"), answered++), "Directory", fds,
-				       n_fds);
-		if (m->directory < 0) {
-			bad_answer(s, "open");
-			return;
-		}
-	}
-	session_post(s, SESSION_EVENT_DONE);
+	return m->repair || window_is_needed(s) ? copies_member_row(s, m, slots) : NULL;
 }
+
+static int take_opened(struct session *s, struct member *m, json_t *row, int *fds, size_t n_fds)
+{
+	m->directory = m->repair ? answer_fd(row, "Directory", fds, n_fds) : -1;
+	if (json_is_integer(json_object_get(row, "Generation")) && m->cut)
+		json_object_set(m->cut, "Generation", json_object_get(row, "Generation"));
+	note_cleanness(s, m, row);
+	return m->repair && m->directory < 0 && json_is_true(json_object_get(m->volume, "Mounted")) ? -1 : 0;
+}
+
+static const struct copies_op open_op = { .name = "open", .ask = ask_open, .take = take_opened, .done = go_on };
 
 void copies_open(struct session *s)
 {
-	struct fd_slots slots = { .n = 0 };
-	json_t *members = json_array();
-
-	for (size_t i = 0; i < s->n_members; i++)
-		if (s->members[i].repair)
-			json_array_append_new(members, json_pack("{ss so}", "Copy", s->members[i].copy, "Store",
-								 slot(&slots, s->members[i].store)));
-	if (json_array_size(members) == 0) {
-		json_decref(members);
-		session_post(s, SESSION_EVENT_DONE);
-		return;
-	}
-	run_job(s, "open", members, &slots, clock_now() + s->context->config->finish_copies, opened);
+	copies_run(s, &open_op, clock_now() + s->context->config->finish_copies);
 }
 
 /* The document that is kept with each copy: the whole set's story, and which of its copies this one is. */
@@ -293,6 +210,8 @@ static json_t *set_document(const struct session *s)
 						   writer_documents(s), "Timeline", s->timeline, "Attempts",
 						   s->attempts, "Warnings", s->warnings, "HoldUsec",
 						   (json_int_t)s->hold));
+	if (window_is_needed(s))
+		json_object_set_new(document, "WritesHeldUsec", json_integer((json_int_t)s->writes_held));
 	return document;
 }
 
@@ -310,22 +229,53 @@ static void shorten(json_t *document)
 	json_object_set_new(document, "MetadataOmitted", json_true());
 }
 
-static void sealed(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static json_t **member_slot(struct session *s, const struct member *m)
 {
-	struct session *s = data;
-
-	if (!job_ended(s, "seal", err))
-		return;
-	for (size_t i = 0; i < s->n_members; i++)
-		catalogue_add(s->context->catalogue, s->members[i].volume, s->records[i]);
-	session_post(s, SESSION_EVENT_DONE);
+	return &s->records[m - s->members];
 }
+
+static json_t *ask_seal(struct session *s, struct member *m, struct fd_slots *slots)
+{
+	json_t *row = copies_member_row(s, m, slots);
+
+	json_object_set(row, "Record", *member_slot(s, m));
+	return row;
+}
+
+static struct member *find_member(struct session *s, const char *copy)
+{
+	for (size_t i = 0; i < s->n_members; i++)
+		if (copy && strcmp(s->members[i].copy, copy) == 0)
+			return &s->members[i];
+	return NULL;
+}
+
+/* Where the copies can be reached, if the provider did not know before. */
+static int take_sealed(struct session *s, json_t *answer, int *fds, size_t n_fds)
+{
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "Members"), i, row) {
+		const struct member *m = find_member(s, json_string_value(json_object_get(row, "Copy")));
+		if (m && json_is_string(json_object_get(row, "Device")))
+			json_object_set(*member_slot(s, m), "Device", json_object_get(row, "Device"));
+	}
+	return 0;
+}
+
+static void sealed(struct session *s, const struct err *err)
+{
+	for (size_t i = 0; i < s->n_members && !err->code; i++)
+		catalogue_add(s->context->catalogue, s->members[i].volume, s->records[i]);
+	go_on(s, err);
+}
+
+static const struct copies_op seal_op = { .name = "seal", .ask = ask_seal, .take_whole = take_sealed, .done = sealed };
 
 void copies_seal(struct session *s)
 {
-	struct fd_slots slots = { .n = 0 };
 	autojson json_t *set = set_document(s);
-	json_t *members = json_array();
 
 	shorten(set);
 	for (size_t i = 0; i < s->n_members; i++) {
@@ -336,16 +286,8 @@ void copies_seal(struct session *s)
 		m->source = -1;
 		json_decref(s->records[i]);
 		s->records[i] = member_record(s, m, set);
-		json_array_append_new(members, json_pack("{ss so sb sO}", "Copy", m->copy, "Store",
-							 slot(&slots, m->store), "Repair", m->repair, "Record",
-							 s->records[i]));
 	}
-	if (s->n_members == 0) {
-		json_decref(members);
-		session_post(s, SESSION_EVENT_DONE);
-		return;
-	}
-	run_job(s, "seal", members, &slots, clock_now() + s->context->config->finish_copies, sealed);
+	copies_run(s, &seal_op, clock_now() + s->context->config->finish_copies);
 }
 
 /* ---- abort, remove ---- */
@@ -361,18 +303,13 @@ void copies_close_fds(struct session *s)
 	}
 }
 
-void copies_cancel(struct session *s)
+static json_t *ask_abort(struct session *s, struct member *m, struct fd_slots *slots)
 {
-	if (s->job)
-		job_cancel(steal_pointer(s->job));
+	return json_pack("{ss sO so}", "Copy", m->copy, "Volume", m->volume, "Store", fd_slot(slots, m->store));
 }
 
-static void aborted(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static void aborted(struct session *s, const struct err *err)
 {
-	struct session *s = data;
-
-	s->job = NULL;
-	session_timeline(s, "abort", "", s->state_began, clock_now(), err->code ? err->text : "ok");
 	copies_close_fds(s);
 	if (err->code)
 		json_array_append_new(s->warnings,
@@ -381,31 +318,18 @@ static void aborted(const struct err *err, json_t *answer, int *fds, size_t n_fd
 	session_post(s, err->code ? SESSION_EVENT_FAIL : SESSION_EVENT_DONE);
 }
 
+static const struct copies_op abort_op = { .name = "abort", .patient = true, .ask = ask_abort, .done = aborted };
+
 void copies_abort(struct session *s)
 {
-	struct fd_slots slots = { .n = 0 };
-	json_t *members = json_array();
-	struct err err = { 0 };
-
 	if (!s->created_copies) {
-		json_decref(members);
 		copies_close_fds(s);
 		session_post(s, SESSION_EVENT_DONE);
 		return;
 	}
-	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
-		json_t *row = json_pack("{ss sO so}", "Copy", m->copy, "Volume", m->volume, "Store",
-					slot(&slots, m->store));
-		drop_nulls(row);
-		json_array_append_new(members, row);
-		catalogue_forget(s->context->catalogue, m->copy);
-	}
-	s->job = workers_run(s->context->workers, set_role(s), "abort",
-			     json_pack("{ss ss so}", "Set", s->set, "Host", s->context->machine_id, "Members", members),
-			     slots.fds, slots.n, clock_now() + s->context->config->finish_copies, aborted, s, &err);
-	if (!s->job)
-		aborted(&err, NULL, NULL, 0, s);
+	for (size_t i = 0; i < s->n_members; i++)
+		catalogue_forget(s->context->catalogue, s->members[i].copy);
+	copies_run(s, &abort_op, clock_now() + s->context->config->finish_copies);
 }
 
 /* vssd may end, and the session with it, before the copy is gone: the session is found by its id. */

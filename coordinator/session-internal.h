@@ -53,6 +53,12 @@ void remarks_keep(struct participant *participant, json_t *answer);
 /* Adds a row to the participant's checklist; takes the values. */
 void remarks_check(struct participant *participant, json_t *object, json_t *check, const char *verdict, json_t *text);
 
+/* The descriptors of a request, which names them by number. */
+struct fd_slots {
+	int fds[SESSION_MEMBERS_MAX * 2];
+	size_t n;
+};
+
 /* session-copies.c: work on the copies. */
 void copies_prepare(struct session *session);
 void copies_flush(struct session *session);
@@ -63,8 +69,36 @@ void copies_abort(struct session *session);
 void copies_remove(struct session *session);
 bool copies_remain(const struct session *session); /* volatile ones that the session's end should have removed */
 void copies_close_fds(struct session *session);
-void copies_cancel(struct session *session);
 json_t *copies_rows(const struct session *session); /* as ListShadows, of this set */
+/* A member as a provider's op is asked about it; descriptors go into slots. */
+json_t *copies_member_row(struct session *session, struct member *member, struct fd_slots *slots);
+
+/* session-window.c: the cut of a set that has to be held. It goes on with DONE or FAIL. */
+bool window_is_needed(const struct session *session);
+void window_cut(struct session *session);
+/* Nothing stays held, locked or open, whatever has been reached. */
+void window_end(struct session *session);
+
+/* session-jobs.c: an op of all the set's providers. */
+struct copies_op {
+	const char *name;
+	bool patient; /* whatever becomes of one job, the others are waited for */
+	/* The member's row in the request, without what is null; NULL: the op does not concern it. */
+	json_t *(*ask)(struct session *session, struct member *member, struct fd_slots *slots);
+	/* Nullable: what the answer says of a member, and beside its "Members". -1: it does not fit. */
+	int (*take)(struct session *session, struct member *member, json_t *row, int *fds, size_t n_fds);
+	int (*take_whole)(struct session *session, json_t *answer, int *fds, size_t n_fds);
+	void (*done)(struct session *session, const struct err *err);
+};
+
+void copies_run(struct session *session, const struct copies_op *op, uint64_t deadline);
+void copies_cancel(struct session *session); /* ends all jobs; done does not run */
+bool copies_are_busy(const struct session *session); /* with an op, or the window */
+const struct role_info *member_role(const struct member *member);
+/* fd as the number that a request names it by; null for -1. */
+json_t *fd_slot(struct fd_slots *slots, int fd);
+/* The descriptor that a row of an answer names, taken from fds; -1: none. */
+int answer_fd(json_t *row, const char *name, int *fds, size_t n_fds);
 
 /* session-store.c */
 json_t *session_to_json(const struct session *session);

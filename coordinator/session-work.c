@@ -43,6 +43,8 @@ static json_t *set_result(const struct session *s)
 				   (json_int_t)s->hold, "Attempts", s->attempts);
 
 	json_object_update_new(result, plan_label(s));
+	if (window_is_needed(s))
+		json_object_set_new(result, "WritesHeldUsec", json_integer((json_int_t)s->writes_held));
 	return result;
 }
 
@@ -82,7 +84,7 @@ static void record_attempt(struct session *s, const struct err *err)
 static void begin_attempt(struct session *s)
 {
 	s->error = (struct err){ 0 };
-	s->first_freeze = s->hold = 0;
+	s->first_freeze = s->hold = s->writes_held = 0;
 	s->hold_deadline = USEC_INFINITY;
 	s->clean = true;
 	s->began = clock_now();

@@ -283,7 +283,7 @@ static bool is_waiting(const struct session *s)
 
 void participants_done(struct session *s)
 {
-	if (!is_waiting(s) && !s->job)
+	if (!is_waiting(s) && !copies_are_busy(s))
 		session_post(s, SESSION_EVENT_DONE);
 }
 

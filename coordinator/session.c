@@ -29,6 +29,17 @@ static bool may_be_frozen(enum session_state state)
 	       state == SESSION_ABORTING_WRITERS;
 }
 
+/* Whatever the state has under way ends with it. */
+static void end_work(struct session *s)
+{
+	activation_end(s);
+	writers_forget_calls(s);
+	copies_cancel(s);
+	window_end(s);
+	if (s->job)
+		job_cancel(steal_pointer(s->job));
+}
+
 static void hold_senders(struct session *s, enum session_state next)
 {
 	if (may_be_frozen(next) && !s->holds_senders)
@@ -44,12 +55,10 @@ struct session *session_free(struct session *s)
 		return NULL;
 	s->dispatching = true; /* nothing that ends below may move the state */
 	hold_senders(s, SESSION_CLOSED);
-	writers_forget_calls(s);
-	copies_cancel(s);
+	end_work(s);
 	copies_close_fds(s);
 	lock_release(s->writer_lock);
 	lock_release(s->lock);
-	activation_end(s);
 	plan_forget(s);
 	for (size_t i = 0; i < s->n_members; i++) {
 		json_decref(s->members[i].volume);
@@ -292,11 +301,8 @@ static void enter(struct session *s, enum session_state next, enum session_event
 		session_explain_expiry(s);
 	if (event == SESSION_EVENT_CANCEL)
 		session_explain_cancel(s);
-	if (!keeps_calls(next)) {
-		activation_end(s);
-		writers_forget_calls(s);
-		copies_cancel(s);
-	}
+	if (!keeps_calls(next))
+		end_work(s);
 	hold_senders(s, next);
 	forget_queued(s);
 	s->state = next;

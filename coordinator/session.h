@@ -11,10 +11,13 @@
 #include <systemd/sd-event.h>
 
 #include "common/error.h"
+#include "common/frame.h"
 #include "common/id.h"
 #include "coordinator/fanout.h"
+#include "coordinator/guard/guard-client.h"
 #include "coordinator/locks.h"
 #include "coordinator/registry.h"
+#include "coordinator/roles.h"
 #include "coordinator/session-table.h"
 #include "coordinator/state-store.h"
 #include "coordinator/workers.h"
@@ -40,6 +43,7 @@ struct session_context {
 	struct fanout *fanout;
 	struct locks *locks;
 	struct catalogue *catalogue;
+	struct guard *guard; /* NULL: sets that need a window are refused */
 	struct state_store *store;
 	const char *machine_id, *host_name;
 	struct session_listener listener;
@@ -72,7 +76,8 @@ struct member {
 	unsigned instant_group;
 	bool repair;                 /* a writer gets it read-write in PostSnapshot */
 	int source, store, directory; /* descriptors from prepare and open; -1 */
-	json_t *cut;                 /* the provider's answer: when, which generation */
+	json_t *steps;               /* while the window is open: what the provider needs done in it */
+	json_t *cut;                 /* when the copy was made, and what the provider says of it */
 };
 
 struct participant {
@@ -99,6 +104,24 @@ struct participant {
 	enum writer_event event;
 	uint64_t call_began, deadline;
 	size_t copies_sent;    /* PostSnapshot goes in messages of at most 16 copies */
+};
+
+/* A window that is being opened, or open: whatever of it there is ends with window_end. */
+struct hold {
+	struct window *window;
+	int locks[SESSION_MEMBERS_MAX], fds[FRAME_FDS_MAX];
+	size_t n_locks, n_fds;
+	uint64_t began;
+};
+
+/* What one provider is asked to do for its members of the set. */
+struct role_job {
+	struct session *session;
+	const struct role_info *role;
+	struct job *job;
+	struct member *members[SESSION_MEMBERS_MAX]; /* in the order of the request */
+	size_t n_members;
+	uint64_t elapsed; /* once it has ended */
 };
 
 struct session {
@@ -136,13 +159,19 @@ struct session {
 	uint64_t began, state_began, wait_deadline;
 	struct err error; /* its first failure */
 	uint64_t hold_deadline, first_freeze, hold;
+	uint64_t writes_held; /* from the first to the last moment that any volume was held */
 	bool clean, flushed; /* the providers vouch for the filesystem; nothing to flush since prepare */
 	bool created_copies, holds_senders;
 	size_t removing;
 	json_t *records[SESSION_MEMBERS_MAX]; /* what seal writes beside each copy */
 
 	struct lock *lock, *writer_lock;
-	struct job *job;
+	struct job *job;                   /* of the volumes worker */
+	struct role_job role_jobs[ROLES_MAX];
+	size_t jobs_open;
+	const struct copies_op *copies_op; /* what they do; NULL: nothing, or nobody waits for it */
+	struct err copies_error;           /* the first failure among them */
+	struct hold window;
 	size_t outstanding; /* writers' answers the state waits for */
 	sd_event_source *timer;
 	bool succeeded;

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/names.h"
 #include "coordinator/faces.h"
+#include "coordinator/roles.h"
 
 /* ---- resolving ---- */
 
@@ -163,12 +164,13 @@ static void list_providers(struct bus_call *call, uid_t uid, const struct err *e
 		bus_call_error(call, err);
 		return;
 	}
-#ifdef HAVE_BTRFS
-	bus_call_reply(call, json_pack("[[{ss ss ss ss}]]", "Name", "btrfs", "Type", "Software", "Id",
-				       VSS_PROVIDER_BTRFS_ID, "Version", VSSD_VERSION));
-#else
-	bus_call_reply(call, json_pack("[[]]"));
-#endif
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < n_roles; i++)
+		if (roles[i].in_build)
+			json_array_append_new(rows, json_pack("{ss ss ss ss}", "Name", roles[i].name, "Type", "Software", "Id",
+							      roles[i].id, "Version", VSSD_VERSION));
+	bus_call_reply(call, json_pack("[o]", rows));
 }
 
 void face_list_providers(struct bus_call *call, void *object)

@@ -8,7 +8,9 @@
  * and is held by vssd for the set's life, so that it vanishes with vssd too.
  *
  * A request is a JSON object; descriptors are named in it by their index in the frame. Strings called Id are UUIDs
- * (common/id.h); sizes are bytes; times "Created" are seconds since the epoch, deadlines are not sent. */
+ * (common/id.h); sizes are bytes; times "Created" are seconds since the epoch; "Limit" is what is left until vssd
+ * gives up, in usec. A copy is addressed by its id and "Filesystem", the UUID of what it lives in: the btrfs, or the
+ * volume group. */
 #pragma once
 
 #include <jansson.h>
@@ -52,22 +54,35 @@ extern const struct provider_op absent_ops[];
 /* The ops and their JSON. "volume" objects are those that the volumes worker's `resolve` makes (volumes.h).
  *
  * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool}],
- *           "MaxCopies": n of a volume, 512 when absent}
+ *           "MaxCopies": n of a volume, 512 when absent, "MaxCowCopies": n of a volume whose copies multiply writes}
  *          For each member, in order: checks that Volume.Path still leads to the volume with Volume.Id (VolumeChanged
  *          is VSS_E_OBJECT_NOT_FOUND: "was unmounted or replaced"), limits (copies a volume, free space), opens the
  *          source, makes the unfinished place for the copy, tagged with host and set, and syncs the filesystem where
  *          that shortens the cut. The volume stays busy while Source is open.
- *       -> {"Members": [{"Copy": ID, "Source": fd, "Store": fd}]}
+ *       -> {"Members": [{"Copy": ID, "Source": fd, "Store": fd}]}; a provider that holds its volumes may leave them out
  * flush    {"Members": [{"Copy", "Source": fd, "Store": fd}]}    syncfs again, just before Freeze     -> {}
  * cut      the same, with "Repair": bool. Makes the copies, in order, as close together as can be (threads where they
  *          are of different filesystems). Read-write where Repair is true, read-only at once otherwise.
  *       -> {"Members": [{"Copy", "Begin": usec, "End": usec, "Generation": n}]}     CLOCK_MONOTONIC
- * open     {"Members": [{"Copy", "Store": fd}]}: a read-write directory descriptor of each copy cut with Repair
- *       -> {"Members": [{"Copy", "Directory": fd}]}
+ * arm      the same, with "Limit": usec left. In place of cut where any of the set's volumes has to be held: after the last
+ *          writer has frozen, with writers waiting. Takes the locks that keep others from the storage (vssd holds their
+ *          descriptors until the window is over, and closing them is letting go), sees that all is as prepare left it, and
+ *          says what is to be done; the guard does it.
+ *       -> {"Locks": [fd], "Members": [{"Copy", "Window": {
+ *             "Freeze":  [{"Fd": fd, "Path": s, "Device": "MAJ:MIN"}]        a directory of each mounted filesystem
+ *             "Suspend": [{"Device": "MAJ:MIN", "Name": s, "Flags": n}]      device-mapper's; Flags are LVM's udev flags
+ *             "Cut":     [{"Kind": "resume", "Device", "Name", "Flags"} |
+ *                         {"Kind": "message", "Device", "Name", "Message": s} |
+ *                         {"Kind": "btrfs-snapshot", "Source": fd, "Store": fd, "Name": s, "ReadOnly": bool}]
+ *             "Depth":   n, 0 when absent: what is stacked further up is held first and released last}}]}
+ * open     the same as cut, of all members of a set that had a window, else of those with Repair: a read-write directory
+ *          descriptor of each copy made with Repair; what a look at the copy tells
+ *       -> {"Members": [{"Copy", "Directory": fd or absent, "Generation": n (btrfs), "Clean": false where the filesystem in
+ *          the copy is not clean by itself}]}
  * seal     {"Members": [{"Copy", "Store": fd, "Repair": bool, "Record": object}]}
  *          Makes the copies read-only and writes each one's record (at most 1 MiB) beside it, durably; from then on
  *          the copy exists. What was written through descriptors of `open` before is in it, nothing later is.
- *       -> {}
+ *       -> {"Members": [{"Copy", "Device": where the copy is, if that is not known before}]} or {}
  * abort    {"Members": [{"Copy", "Store": fd | "Volume" | "Filesystem": UUID}], "Host": MACHINE-ID, this one's when
  *          absent}: removes the set's copies, sealed ones too; one that is not there is not an error  -> {}
  * list     {"Host": MACHINE-ID, "Known": {FSUUID: {COPY-ID: token string}}, "Devices": [paths named in a request],

@@ -140,6 +140,7 @@ static bool find_role(const char *name, struct role *ret)
 #else
 		{ "btrfs", absent_ops },
 #endif
+		{ "lvm", absent_ops },
 		{ "volumes", volumes_ops },
 	};
 

@@ -38,6 +38,11 @@ void print_created(FILE *out, json_t *result, bool verbose)
 		print_msec(out, row_number(result, "HoldUsec"));
 		fputc('\n', out);
 	}
+	if (json_object_get(result, "WritesHeldUsec")) {
+		fputs("    Writes held: ", out);
+		print_msec(out, row_number(result, "WritesHeldUsec"));
+		fputc('\n', out);
+	}
 	json_array_foreach(json_object_get(result, "Attempts"), index, attempt)
 		fprintf(out, "    Attempt %" PRId64 ": %s%s%s\n", row_number(attempt, "Number"),
 			*row_text(attempt, "Error") ? row_text(attempt, "Error") : "created",

@@ -23,7 +23,7 @@ struct rule {
 struct job {
 	struct workers *pool;
 	struct job *next;
-	char op[32];
+	char op[32], role[16];
 	json_t *request;
 	struct rule rule;
 	uint64_t deadline;
@@ -88,6 +88,15 @@ void fake_workers_volume(struct workers *w, const char *path, const char *id, co
 			      json_pack("{ss ss ss ss ss ss s[s]}", "Path", path, "Id", id, "Provider", "btrfs",
 					"ProviderId", "p", "FsUuid", "fs-1", "Device", "/dev/fake", "Domains",
 					domain ? domain : id));
+}
+
+void fake_workers_held_volume(struct workers *w, const char *path, const char *id)
+{
+	json_t *volume = json_pack("{ss ss ss ss ss ss sb s[s] s[{ss}] s{ss ss}}", "Path", path, "Id", id, "Provider", "lvm",
+				   "FsUuid", "fs-2", "VgUuid", "vg-1", "Device", "/dev/vg/fake", "Mounted", 1, "Domains", id,
+				   "Layers", "Number", id, "Dm", "Name", id, "Number", id);
+
+	json_array_append_new(w->volumes, volume);
 }
 
 json_t *fake_workers_volume_row(const struct workers *w, const char *id)
@@ -156,13 +165,30 @@ size_t fake_workers_open_fds(const struct workers *w)
 	return n;
 }
 
-static json_t *do_member(struct workers *w, const char *op, json_t *member, int *fds, size_t *n_fds)
+/* A filesystem to freeze, a device to suspend, a snapshot to let go; or, without a window of its own, a snapshot to make. */
+static json_t *window_of(const struct job *job, json_t *member, int *fds, size_t *n_fds)
 {
-	const char *copy = json_string_value(json_object_get(member, "Copy"));
+	json_t *volume = json_object_get(member, "Volume"), *id = json_object_get(volume, "Id");
+
+	if (strcmp(job->role, "lvm") != 0)
+		return json_pack("{s[{ss so so ss sb}]}", "Cut", "Kind", "btrfs-snapshot", "Source", hand_out(fds, n_fds),
+				 "Store", hand_out(fds, n_fds), "Name", "copy", "ReadOnly", 1);
+	return json_pack("{s[{so sO sO}] s[{sO sO si}] s[{ss sO sO si}] si}", "Freeze", "Fd", hand_out(fds, n_fds), "Path",
+			 json_object_get(volume, "Path"), "Device", id, "Suspend", "Device", id, "Name", id, "Flags", 0x60,
+			 "Cut", "Kind", "resume", "Device", id, "Name", id, "Flags", 0x70, "Depth", 0);
+}
+
+static json_t *do_member(struct workers *w, const struct job *job, json_t *member, int *fds, size_t *n_fds)
+{
+	const char *copy = json_string_value(json_object_get(member, "Copy")), *op = job->op;
 	json_t *row = json_pack("{ss}", "Copy", copy);
 
-	if (strcmp(op, "prepare") == 0) {
+	if (strcmp(op, "arm") == 0) {
+		json_object_set_new(row, "Window", window_of(job, member, fds, n_fds));
+	} else if (strcmp(op, "prepare") == 0) {
 		json_object_set_new(w->copies, copy, json_null());
+		if (strcmp(job->role, "lvm") == 0)
+			return row;
 		json_object_set_new(row, "Source", hand_out(fds, n_fds));
 		json_object_set_new(row, "Store", hand_out(fds, n_fds));
 	} else if (strcmp(op, "open") == 0) {
@@ -175,34 +201,47 @@ static json_t *do_member(struct workers *w, const char *op, json_t *member, int 
 	return row;
 }
 
-static json_t *list(const struct workers *w)
+static json_t *list(const struct workers *w, const char *role)
 {
 	json_t *copies = json_array(), *record;
 	const char *copy;
 
-	json_object_foreach(w->copies, copy, record)
-		if (json_is_object(record))
+	json_object_foreach(w->copies, copy, record) {
+		json_t *provider = json_object_get(json_object_get(record, "Volume"), "Provider");
+		if (json_is_object(record) && strcmp(json_string_value(provider) ?: "btrfs", role) == 0)
 			json_array_append_new(copies, json_pack("{ss sO}", "Copy", copy, "Record", record));
-	return json_pack("{s[{ss so}]}", "Filesystems", "Uuid", "fs-1", "Copies", copies);
+	}
+	return json_pack("{s[{ss so}]}", "Filesystems", "Uuid", strcmp(role, "lvm") == 0 ? "vg-1" : "fs-1", "Copies", copies);
 }
 
 static json_t *usual_answer(struct workers *w, const struct job *job, int *fds, size_t *n_fds)
 {
-	json_t *members = json_array(), *member;
+	json_t *members = json_array(), *member, *answer;
 	size_t i;
 
 	if (strcmp(job->op, "resolve") == 0 || strcmp(job->op, "list") == 0) {
 		json_decref(members);
-		return job->op[0] == 'r' ? resolve(w, job->request) : list(w);
+		return job->op[0] == 'r' ? resolve(w, job->request) : list(w, job->role);
 	}
 	if (strcmp(job->op, "remove") == 0)
 		json_object_del(w->copies, json_string_value(json_object_get(job->request, "Copy")));
 	json_array_foreach(json_object_get(job->request, "Members"), i, member)
-		json_array_append_new(members, do_member(w, job->op, member, fds, n_fds));
-	return json_pack("{so}", "Members", members);
+		json_array_append_new(members, do_member(w, job, member, fds, n_fds));
+	answer = json_pack("{so}", "Members", members);
+	if (strcmp(job->op, "arm") == 0 && strcmp(job->role, "lvm") == 0)
+		json_object_set_new(answer, "Locks", json_pack("[o]", hand_out(fds, n_fds)));
+	return answer;
 }
 
 /* ---- jobs ---- */
+
+/* "OP", or "ROLE OP". */
+static bool is_named(const char *name, const char *role, const char *op)
+{
+	size_t n = strlen(role);
+
+	return strcmp(name, op) == 0 || (strncmp(name, role, n) == 0 && name[n] == ' ' && strcmp(name + n + 1, op) == 0);
+}
 
 static void end_job(struct job *job, enum vss_error error, const char *answer)
 {
@@ -238,10 +277,10 @@ static int deadline_passed(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-static struct rule find_rule(const struct workers *w, const char *op)
+static struct rule find_rule(const struct workers *w, const char *role, const char *op)
 {
 	for (size_t i = w->n_rules; i-- > 0;)
-		if (strcmp(w->rules[i].op, op) == 0)
+		if (is_named(w->rules[i].op, role, op))
 			return w->rules[i];
 	return (struct rule){ .mode = FAKE_OK };
 }
@@ -249,7 +288,7 @@ static struct rule find_rule(const struct workers *w, const char *op)
 struct job *workers_run(struct workers *w, const char *role, const char *op, json_t *request, const int *fds,
 			size_t n_fds, uint64_t deadline, job_done_fn fn, void *data, struct err *err)
 {
-	struct rule rule = find_rule(w, op);
+	struct rule rule = find_rule(w, role, op);
 	struct job *job, **end = &w->jobs;
 
 	if (!request || !*role)
@@ -266,6 +305,7 @@ struct job *workers_run(struct workers *w, const char *role, const char *op, jso
 	*job = (struct job){ .pool = w, .request = request, .rule = rule, .deadline = deadline, .open = true, .fn = fn,
 			     .data = data };
 	snprintf(job->op, sizeof job->op, "%s", op);
+	snprintf(job->role, sizeof job->role, "%s", role);
 	while (*end)
 		end = &(*end)->next;
 	*end = job;
@@ -308,15 +348,24 @@ void fake_workers_obey(struct workers *w)
 	w->n_rules = 0;
 }
 
+static struct job *oldest_open(const struct workers *w, const char *op)
+{
+	for (struct job *job = w->jobs; job; job = job->next)
+		if (job->open && is_named(op, job->role, job->op))
+			return job;
+	abort(); /* the test waits for a job that was not given */
+}
+
 void fake_workers_answer(struct workers *w, const char *op, enum vss_error error)
 {
-	for (struct job *job = w->jobs; job; job = job->next) {
-		if (!job->open || strcmp(job->op, op) != 0)
-			continue;
-		end_job(job, error, job->rule.answer);
-		return;
-	}
-	abort(); /* the test waits for a job that was not given */
+	struct job *job = oldest_open(w, op);
+
+	end_job(job, error, job->rule.answer);
+}
+
+void fake_workers_answer_with(struct workers *w, const char *op, const char *answer)
+{
+	end_job(oldest_open(w, op), VSS_OK, answer);
 }
 
 static const struct job *newest(const struct workers *w, const char *op)
@@ -324,7 +373,7 @@ static const struct job *newest(const struct workers *w, const char *op)
 	const struct job *found = NULL;
 
 	for (const struct job *job = w->jobs; job; job = job->next)
-		if (strcmp(job->op, op) == 0)
+		if (is_named(op, job->role, job->op))
 			found = job;
 	return found;
 }

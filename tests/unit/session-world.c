@@ -88,6 +88,7 @@ static void make_context(struct world *w)
 					       .fanout = w->fanout,
 					       .locks = w->locks,
 					       .catalogue = w->catalogue,
+					       .guard = w->guard,
 					       .store = w->store,
 					       .machine_id = WORLD_MACHINE,
 					       .host_name = "testhost",
@@ -111,8 +112,11 @@ struct world *world_new(const struct manifests *manifests)
 	assert_int_equal(state_store_new(&w->writer_store, w->dir, "writers", &err), 0);
 	w->workers = fake_workers_new(w->event);
 	w->fanout = fanout_new(w->event);
+	w->guard = fake_guard_new(w->event);
 	fake_workers_volume(w->workers, "/data", "data", NULL);
 	fake_workers_volume(w->workers, "/logs", "logs", NULL);
+	fake_workers_held_volume(w->workers, "/vol", "vol");
+	fake_workers_held_volume(w->workers, "/more", "more");
 	w->registry = registry_new(&w->manifests, w->writer_store, w->config.max_writers, &writers);
 	make_context(w);
 	return w;
@@ -138,8 +142,10 @@ void world_free(struct world *w)
 	sessions_free(&w->context);
 	assert_int_equal(fake_fanout_holds(w->fanout), 0);
 	assert_int_equal(fake_workers_open_fds(w->workers), 0);
+	assert_int_equal(fake_guard_open(w->guard), 0);
 	w->workers = workers_free(w->workers);
 	fanout_free(w->fanout);
+	fake_guard_free(w->guard);
 	catalogue_free(w->catalogue);
 	registry_free(w->registry);
 	locks_free(w->locks);
@@ -344,6 +350,7 @@ void world_assert_failed(struct world *w, struct session *s, enum vss_error erro
 	assert_int_equal(catalogue_count(w->catalogue), 0);
 	assert_int_equal(fake_workers_open_fds(w->workers), 0);
 	assert_int_equal(fake_fanout_holds(w->fanout), 0);
+	assert_int_equal(fake_guard_open(w->guard), 0);
 	assert_int_equal(workers_busy(w->workers), 0);
 	for (size_t i = 0; i < s->n_participants; i++) {
 		char abort_line[64];
@@ -363,6 +370,7 @@ void world_assert_next_set_works(struct world *w)
 
 	fake_fanout_obey(w->fanout);
 	fake_workers_obey(w->workers);
+	fake_guard_obey(w->guard);
 	s = world_set(w);
 	if (w->finished != before + 1 || !world_succeeded(w))
 		fail_msg("the next set: %s, %s\n%s", session_state_name(s->state), world_result_text(w, "Message"),

@@ -6,6 +6,7 @@
 #include "coordinator/catalogue.h"
 #include "coordinator/session-internal.h"
 #include "tests/unit/fake-fanout.h"
+#include "tests/unit/fake-guard.h"
 #include "tests/unit/fake-workers.h"
 #include "tests/unit/tape.h"
 
@@ -17,6 +18,7 @@ struct world {
 	struct manifests manifests;
 	struct workers *workers;
 	struct fanout *fanout;
+	struct guard *guard;
 	struct locks *locks;
 	struct catalogue *catalogue;
 	struct registry *registry;
@@ -32,7 +34,7 @@ struct world {
 };
 
 /* manifests: of expected writers, borrowed; NULL: none. Two volumes are there: /data (id "data") and /logs (id "logs"),
- * each a filesystem of its own. */
+ * each a filesystem of its own; and /vol and /more (ids "vol", "more"), each a logical volume. */
 struct world *world_new(const struct manifests *manifests);
 /* Sessions that are still there are ended as when vssd ends. Nothing may be open after it. */
 void world_free(struct world *world);

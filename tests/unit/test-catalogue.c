@@ -98,7 +98,7 @@ static void storage(struct bench *b, const char *inside)
 {
 	fake_workers_obey(b->workers);
 	snprintf(b->answer, sizeof b->answer, "{\"Filesystems\": [{\"Uuid\": \"fs\", %s}]}", inside);
-	fake_workers_rule(b->workers, "list", FAKE_OK, VSS_OK, b->answer);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_OK, VSS_OK, b->answer);
 }
 
 static void read_it(struct bench *b)
@@ -143,16 +143,16 @@ static void tokens(void **state)
 
 	storage(b, "\"Copies\": [" ENTRY("1", "token-1", RECORD(US, "true", "", "10")) "]");
 	read_it(b);
-	json_t *known = json_object_get(fake_workers_request(b->workers, "list"), "Known");
+	json_t *known = json_object_get(fake_workers_request(b->workers, "btrfs list"), "Known");
 	assert_int_equal(json_object_size(known), 0);
 	storage(b, "\"Copies\": [{\"Copy\": \"" COPY("1") "\", \"Exposed\": \"/mnt\"}]");
 	read_it(b);
-	known = json_object_get(json_object_get(fake_workers_request(b->workers, "list"), "Known"), "fs");
+	known = json_object_get(json_object_get(fake_workers_request(b->workers, "btrfs list"), "Known"), "fs");
 	assert_string_equal(json_string_value(json_object_get(known, COPY("1"))), "token-1");
 	autojson json_t *row = catalogue_row(b->catalogue, COPY("1"));
 	assert_string_equal(json_string_value(json_object_get(row, "Volume")), "/data");
 	assert_string_equal(json_string_value(json_object_get(row, "Exposed")), "/mnt");
-	assert_string_equal(tape_text(), "job list\nadded 1\njob list\n");
+	assert_string_equal(tape_text(), "job list\njob list\nadded 1\njob list\njob list\n");
 	/* one that nobody knows and that says nothing is nothing */
 	storage(b, "\"Copies\": [{\"Copy\": \"" COPY("7") "\"}]");
 	read_it(b);
@@ -224,19 +224,19 @@ static void readings_are_shared_but_not_stale(void **state)
 {
 	struct bench *b = *state;
 
-	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, NULL);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, NULL);
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_refresh(b->catalogue, told, b);
-	assert_int_equal(tape_count("job list"), 1);
-	fake_workers_answer(b->workers, "list", VSS_OK);
+	assert_int_equal(tape_count("job list"), 2);
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
 	turns(b);
 	assert_int_equal(b->told, 1);
-	assert_int_equal(tape_count("job list"), 2);
-	fake_workers_answer(b->workers, "list", VSS_OK);
+	assert_int_equal(tape_count("job list"), 4); /* of each provider */
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
 	turns(b);
 	assert_int_equal(b->told, 3);
-	assert_int_equal(tape_count("job list"), 2);
+	assert_int_equal(tape_count("job list"), 4); /* of each provider */
 }
 
 /* A copy that was deleted while storage was read does not come back from the old reading. */
@@ -246,12 +246,12 @@ static void deleted_during_a_reading(void **state)
 
 	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
 	read_it(b);
-	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, b->answer);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, b->answer);
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_forget(b->catalogue, COPY("1"));
 	fake_workers_obey(b->workers);
 	storage(b, "\"Copies\": []");
-	fake_workers_answer(b->workers, "list", VSS_OK);
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
 	turns(b);
 	assert_int_equal(b->told, 2);
 	assert_false(catalogue_has(b->catalogue, COPY("1")));
@@ -263,15 +263,86 @@ static void sealed_during_a_reading(void **state)
 {
 	struct bench *b = *state;
 	autojson json_t *record = json_loads(RECORD(US, "true", "", "10"), 0, NULL);
-	autojson json_t *volume = json_pack("{ss}", "FsUuid", "fs");
+	autojson json_t *volume = json_pack("{ss ss}", "Provider", "btrfs", "FsUuid", "fs");
 
 	json_object_set_new(record, "Shadow", json_string(COPY("1")));
-	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, "{\"Filesystems\": []}");
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, "{\"Filesystems\": []}");
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_add(b->catalogue, volume, record);
-	fake_workers_answer(b->workers, "list", VSS_OK);
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
 	turns(b);
 	assert_true(catalogue_has(b->catalogue, COPY("1")));
+}
+
+/* ---- two providers ---- */
+
+static void lvm_storage(struct bench *b, const char *inside)
+{
+	static char answer[2048];
+
+	snprintf(answer, sizeof answer, "{\"Filesystems\": [{\"Uuid\": \"vg\", %s}]}", inside);
+	fake_workers_rule(b->workers, "lvm list", FAKE_OK, VSS_OK, answer);
+}
+
+static const char *member_of(struct bench *b, const char *copy, const char *member)
+{
+	static char text[256];
+	autojson json_t *row = catalogue_row(b->catalogue, copy);
+
+	snprintf(text, sizeof text, "%s", json_string_value(json_object_get(row, member)) ?: "");
+	return text;
+}
+
+static void each_copy_is_its_providers(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	lvm_storage(b, "\"Copies\": [{\"Copy\": \"" COPY("2") "\", \"Token\": \"7\", \"Record\": {\"Host\": \"" US
+		       "\", \"Persistent\": true, \"Created\": 20, \"Device\": \"/dev/vg/vss\"}}]");
+	read_it(b);
+	assert_int_equal(catalogue_count(b->catalogue), 2);
+	assert_string_equal(member_of(b, COPY("1"), "Provider"), "btrfs");
+	assert_string_equal(member_of(b, COPY("2"), "Provider"), "lvm");
+	assert_string_equal(member_of(b, COPY("2"), "Filesystem"), "vg");
+	assert_string_equal(member_of(b, COPY("2"), "Device"), "/dev/vg/vss");
+	catalogue_remove(b->catalogue, COPY("2"), told, b);
+	turns(b);
+	assert_non_null(fake_workers_request(b->workers, "lvm remove"));
+	assert_null(fake_workers_request(b->workers, "btrfs remove"));
+}
+
+/* LVM that does not answer hides neither the others' copies nor its own of before. */
+static void one_provider_cannot_tell(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	lvm_storage(b, "\"Copies\": [" ENTRY("2", "7", RECORD(US, "true", "", "20")) "]");
+	read_it(b);
+	storage(b, "\"Copies\": [" ENTRY("3", "t", RECORD(US, "true", "", "30")) "]");
+	fake_workers_rule(b->workers, "lvm list", FAKE_ERROR, VSS_E_TIMED_OUT, NULL);
+	read_it(b);
+	assert_int_equal(b->last.code, VSS_OK);
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+	assert_true(catalogue_has(b->catalogue, COPY("2")));
+	assert_true(catalogue_has(b->catalogue, COPY("3")));
+	fake_workers_rule(b->workers, "btrfs list", FAKE_ERROR, VSS_E_TIMED_OUT, NULL);
+	read_it(b);
+	assert_int_equal(b->last.code, VSS_E_TIMED_OUT);
+	assert_int_equal(catalogue_count(b->catalogue), 2);
+}
+
+static void unfinished_is_aborted_by_its_provider(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": []");
+	lvm_storage(b, "\"Unfinished\": [{\"Copy\": \"" COPY("4") "\", \"Host\": \"" US "\", \"Set\": \"s\"}]");
+	read_it(b);
+	turns(b);
+	assert_non_null(fake_workers_request(b->workers, "lvm abort"));
+	assert_null(fake_workers_request(b->workers, "btrfs abort"));
 }
 
 static void nobody_waits_for_ever(void **state)
@@ -286,12 +357,12 @@ static void nobody_waits_for_ever(void **state)
 	assert_int_equal(b->last.code, VSS_E_LIMITS_EXCEEDED);
 	/* the one that has to be repeated cannot be: those who wait for the one after it are told too */
 	fake_workers_obey(b->workers);
-	fake_workers_rule(b->workers, "list", FAKE_HOLD, VSS_OK, b->answer);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, b->answer);
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_refresh(b->catalogue, told, b);
 	catalogue_forget(b->catalogue, COPY("1"));
 	fake_workers_rule(b->workers, "list", FAKE_REFUSE, VSS_OK, NULL);
-	fake_workers_answer(b->workers, "list", VSS_OK);
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
 	turns(b);
 	assert_int_equal(b->told, 4);
 }
@@ -371,6 +442,9 @@ int main(void)
 		TEST(readings_are_shared_but_not_stale),
 		TEST(deleted_during_a_reading),
 		TEST(sealed_during_a_reading),
+		TEST(each_copy_is_its_providers),
+		TEST(one_provider_cannot_tell),
+		TEST(unfinished_is_aborted_by_its_provider),
 		TEST(nobody_waits_for_ever),
 		TEST(removal),
 		TEST(rows_do_not_change_under_their_holder),

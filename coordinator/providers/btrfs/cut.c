@@ -138,6 +138,11 @@ int btrfs_flush(json_t *request, const struct fd_list *fds, json_t *answer, stru
 	return 0;
 }
 
+static const char *name_of(const struct member *member)
+{
+	return member->repair ? STORE_WORK : VSS_STORE_COPY;
+}
+
 static void cut_job(struct job *job)
 {
 	struct set *set = job->set;
@@ -147,8 +152,7 @@ static void cut_job(struct job *job)
 		if (member->job != job)
 			continue;
 		member->begin = clock_now();
-		if (subvolume_snapshot(member->source, member->store, member->repair ? STORE_WORK : VSS_STORE_COPY,
-				       !member->repair) < 0) {
+		if (subvolume_snapshot(member->source, member->store, name_of(member), !member->repair) < 0) {
 			member->failure = errno;
 			return;
 		}
@@ -174,8 +178,7 @@ static int cut_failed(const struct member *member, struct err *err)
 
 static json_t *cut_answer(const struct member *member, struct err *err)
 {
-	const char *name = member->repair ? STORE_WORK : VSS_STORE_COPY;
-	autoclose int copy = open_beneath(member->store, name, O_RDONLY | O_DIRECTORY);
+	autoclose int copy = open_beneath(member->store, name_of(member), O_RDONLY | O_DIRECTORY);
 	struct subvolume made;
 
 	if (copy < 0) {
@@ -209,6 +212,65 @@ int btrfs_cut(json_t *request, const struct fd_list *fds, json_t *answer, struct
 	return 0;
 }
 
+/* ---- as a step of a window ---- */
+
+/* The guard makes the copy with descriptors of its own. */
+static int lend(struct fd_list *answer_fds, int fd, struct err *err)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED, "Cannot hand a descriptor to the guard");
+	copy = fd_list_add(answer_fds, copy);
+	return copy >= 0 ? copy : err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "Too many volumes in one window");
+}
+
+int btrfs_arm(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
+{
+	struct set set = { 0 };
+	json_t *list = json_array();
+
+	json_object_set_new(answer, "Members", list);
+	if (parse(&set, request, fds, err) < 0)
+		return -1;
+	for (size_t i = 0; i < set.n_members; i++) {
+		const struct member *m = &set.members[i];
+		int source = lend(answer_fds, m->source, err), store = source < 0 ? -1 : lend(answer_fds, m->store, err);
+		if (store < 0)
+			return -1;
+		json_array_append_new(list, json_pack("{s:s, s:{s:[{s:s, s:i, s:i, s:s, s:b}]}}", "Copy", m->copy, "Window",
+						      "Cut", "Kind", "btrfs-snapshot", "Source", source, "Store", store,
+						      "Name", name_of(m), "ReadOnly", !m->repair));
+	}
+	return 0;
+}
+
+static json_t *open_answer(json_t *entry, const struct fd_list *fds, struct fd_list *answer_fds, struct err *err)
+{
+	struct member member = { .copy = request_id(entry, "Copy", err), .repair = request_flag(entry, "Repair") };
+	struct subvolume made;
+
+	member.store = member.copy ? request_fd(entry, "Store", fds, err) : -1;
+	if (member.store < 0)
+		return NULL;
+	autoclose int copy = open_beneath(member.store, name_of(&member), O_RDONLY | O_DIRECTORY);
+	if (copy < 0) {
+		err_errno(err, errno, VSS_E_BAD_STATE, "Cannot open the copy %s", member.copy);
+		return NULL;
+	}
+	if (subvolume_get(copy, &made, err) < 0)
+		return NULL;
+	json_t *row = json_pack("{s:s, s:I}", "Copy", member.copy, "Generation", (json_int_t)made.created);
+	if (!member.repair)
+		return row;
+	int directory = fd_list_add(answer_fds, steal_fd(copy));
+	if (directory >= 0)
+		json_object_set_new(row, "Directory", json_integer(directory));
+	else
+		err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "Too many copies to open at once");
+	return directory >= 0 ? row : (json_decref(row), NULL);
+}
+
 int btrfs_open(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
 {
 	json_t *members = request_array(request, "Members", err), *entry, *list = json_array();
@@ -219,17 +281,10 @@ int btrfs_open(json_t *request, const struct fd_list *fds, json_t *answer, struc
 		return -1;
 	json_array_foreach(members, i, entry)
 	{
-		const char *copy = request_id(entry, "Copy", err);
-		int store = copy ? request_fd(entry, "Store", fds, err) : -1;
-		if (store < 0)
+		json_t *row = open_answer(entry, fds, answer_fds, err);
+		if (!row)
 			return -1;
-		int work = open_beneath(store, STORE_WORK, O_RDONLY | O_DIRECTORY);
-		if (work < 0)
-			return err_errno(err, errno, VSS_E_BAD_STATE, "Cannot open the copy %s for its writers", copy);
-		work = fd_list_add(answer_fds, work);
-		if (work < 0)
-			return err_set(err, VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "Too many copies to open at once");
-		json_array_append_new(list, json_pack("{s:s, s:i}", "Copy", copy, "Directory", work));
+		json_array_append_new(list, row);
 	}
 	return 0;
 }

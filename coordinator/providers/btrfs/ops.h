@@ -11,6 +11,7 @@ int btrfs_prepare(json_t *request, const struct fd_list *fds, json_t *answer, st
 int btrfs_flush(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);
 int btrfs_cut(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
+int btrfs_arm(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
 int btrfs_open(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
 int btrfs_seal(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
 int btrfs_abort(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,

@@ -6,6 +6,7 @@ static const struct provider_op ops[] = {
 	{ "prepare", btrfs_prepare },
 	{ "flush", btrfs_flush },
 	{ "cut", btrfs_cut },
+	{ "arm", btrfs_arm },
 	{ "open", btrfs_open },
 	{ "seal", btrfs_seal },
 	{ "abort", btrfs_abort },
