@@ -22,6 +22,7 @@
 #define VSS_ACTION_CREATE "org.vssd.create"
 #define VSS_ACTION_DELETE "org.vssd.delete"
 #define VSS_ACTION_EXPOSE "org.vssd.expose"
+#define VSS_ACTION_REVERT "org.vssd.revert"
 #define VSS_ACTION_REGISTER "org.vssd.register"
 
 /* Environment of vssd: set, every change of a session's state is logged. */

@@ -22,6 +22,8 @@ static const struct bus_method coordinator_methods[] = {
 	{ "Expose", "ssa{sv}", "s", "shadow path options", "path", face_expose },
 	{ "Unexpose", "sa{sv}", "", "shadow options", "", face_unexpose },
 	{ "Mount", "sa{sv}", "h", "shadow options", "mount", face_mount },
+	{ "Revert", "sa{sv}", "a{sv}", "shadow options", "result", face_revert },
+	{ "ListReverts", "a{sv}", "aa{sv}", "options", "reverts", face_list_reverts },
 	{ NULL },
 };
 

@@ -19,6 +19,7 @@ struct session_face;
 struct writer_name;
 struct shadow_face;
 struct probe;
+struct revert_face;
 
 struct coordinator {
 	sd_event *event;
@@ -41,4 +42,5 @@ struct coordinator {
 	struct writer_name *writer_names;
 	struct shadow_face *shadow_faces;
 	struct probe *probe; /* under way; NULL */
+	struct revert_face *revert_faces;
 };

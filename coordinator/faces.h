@@ -3,6 +3,7 @@
 #pragma once
 
 #include "coordinator/coordinator.h"
+#include "coordinator/revert.h"
 
 extern const struct bus_interface coordinator_interface, session_interface, shadow_interface, writer_record_interface;
 
@@ -43,6 +44,11 @@ void face_unexpose(struct bus_call *call, void *object);
 void face_mount(struct bus_call *call, void *object);
 struct catalogue_listener shadow_face_listener(struct coordinator *coordinator);
 void shadow_faces_free(struct coordinator *coordinator);
+
+/* revert-bus.c */
+void face_revert(struct bus_call *call, void *object);
+void face_list_reverts(struct bus_call *call, void *object);
+void revert_faces_free(struct coordinator *coordinator);
 
 /* volume-bus.c */
 void face_list_volumes(struct bus_call *call, void *object);

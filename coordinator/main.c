@@ -402,6 +402,7 @@ static void finish(struct daemon *d)
 	sessions_free(&c->sessions);
 	session_faces_free(c);
 	c->guard = guard_free(c->guard);
+	revert_faces_free(c);
 	c->workers = workers_free(c->workers);
 	if (c->bus)
 		bus_cancel_calls(c->bus);

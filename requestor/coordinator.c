@@ -10,6 +10,7 @@
 #include "common/names.h"
 #include "requestor/connection.h"
 
+#define REVERT_USEC (UINT64_C(3600) * USEC_PER_SEC) /* writers, and storage that takes its time */
 #define PATH_SIZE (sizeof VSS_SESSION_PATH + ID_HEX_SIZE)
 
 static struct target coordinator(const char *method, const char *signature)
@@ -175,6 +176,20 @@ int vss_record(struct vss_connection *c, const char *shadow, json_t **ret_record
 	if (!*ret_record)
 		return fail(error, VSS_E_INVALID_DOCUMENT, "The record of shadow copy %s is not valid JSON: %s", id,
 			    why.text);
+	return 0;
+}
+
+int vss_revert(struct vss_connection *c, const char *shadow, json_t *options, json_t **ret_result,
+	       struct vss_failure *error)
+{
+	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
+	struct target target = coordinator("Revert", "sa{sv}");
+	char id[ID_SIZE];
+
+	if (parse_id("shadow copy", shadow, id, error) < 0 ||
+	    call(c, &target, json_pack("[so]", id, options_or_empty(options)), REVERT_USEC, &answer, error) < 0)
+		return -1;
+	*ret_result = json_incref(json_array_get(answer.args, 0));
 	return 0;
 }
 

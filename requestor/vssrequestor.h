@@ -45,7 +45,7 @@ struct vss_connection *vss_disconnect(struct vss_connection *connection);
 void vss_cancel(struct vss_connection *connection);
 
 /** Any Coordinator1 method that answers aa{sv}: "ListWriters", "ProbeWriters", "ListShadows", "ListVolumes",
- * "ListProviders", "ListSessions", "DeleteShadows". options (may be NULL) is borrowed. timeout_usec 0: 30 s. */
+ * "ListProviders", "ListSessions", "ListReverts", "DeleteShadows". options (may be NULL) is borrowed. timeout_usec 0: 30 s. */
 int vss_query(struct vss_connection *connection, const char *method, json_t *options, uint64_t timeout_usec,
 	      json_t **ret_rows, struct vss_failure *error);
 /** Coordinator1's properties: Version, Writers, Sessions. */
@@ -56,6 +56,11 @@ int vss_unexpose(struct vss_connection *connection, const char *shadow, struct v
 /** A detached read-only mount of the copy (caller closes), for move_mount(2) in a mount namespace of its own. */
 int vss_mount(struct vss_connection *connection, const char *shadow, int *ret_fd, struct vss_failure *error);
 int vss_record(struct vss_connection *connection, const char *shadow, json_t **ret_record, struct vss_failure *error);
+/** Makes the volume of the copy what the copy says. options (may be NULL, borrowed): "Preview" b: only tell what it would do;
+ * "Force" b: a writer that does not let go of its files does not stop it. *ret_result: docs/protocol.md, Revert. Waits at most
+ * an hour. */
+int vss_revert(struct vss_connection *connection, const char *shadow, json_t *options, json_t **ret_result,
+	       struct vss_failure *error);
 int vss_reset_writer(struct vss_connection *connection, const char *writer, struct vss_failure *error);
 /** Ends a session of any owner (administrators). */
 int vss_abort_session(struct vss_connection *connection, const char *session, struct vss_failure *error);

@@ -35,6 +35,13 @@ const struct command commands[] = {
 	  "Delete shadow copies", "Asks on a terminal; elsewhere --quiet (-y) is needed.",
 	  COMMON | OPTION(SHADOW) | OPTION(SET) | OPTION(FOR) | OPTION(OLDEST) | OPTION(ALL) | OPTION(QUIET), 0, 0,
 	  false, run_delete_shadows },
+	{ "revert", "shadow", "--shadow ID [-y] [--force]", "Make a volume what a shadow copy of it says",
+	  "What has changed since is lost; this is shown, and asked about on a terminal (elsewhere --quiet, -y, is\n"
+	  "needed). Writers with files there are told before and after. The copy is used up by it. A volume that is\n"
+	  "in use is reverted when it is activated the next time; \"query reverts\" tells which are.",
+	  COMMON | OPTION(SHADOW) | OPTION(QUIET) | OPTION(FORCE), 0, 1, false, run_revert_shadow },
+	{ "query", "reverts", "[--for PATH]", "List reverts that are under way or pending", NULL, COMMON | OPTION(FOR), 0, 0,
+	  false, run_query_reverts },
 	{ "expose", NULL, "--shadow ID DIRECTORY", "Mount a shadow copy read-only at a directory", NULL,
 	  COMMON | OPTION(SHADOW), 1, 2, false, run_expose },
 	{ "unexpose", NULL, "--shadow ID | DIRECTORY", "Undo expose", NULL, COMMON | OPTION(SHADOW), 0, 1, false,

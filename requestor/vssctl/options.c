@@ -34,6 +34,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 				    "leave this writer out (name, id or instance id)" },
 	[OPTION_FOR] = { "for", 0, KIND_LIST, AT(for_paths), 0, "PATH", NULL,
 			 "the volume that holds PATH; repeatable" },
+	[OPTION_FORCE] = { "force", 0, KIND_FLAG, AT(force), 0, NULL, NULL,
+			   "revert though a writer does not let go of its files" },
 	[OPTION_HELP] = { "help", 'h', KIND_FLAG, AT(help), 0, NULL, NULL, "this text" },
 	[OPTION_INCLUDE_WRITER] = { "include-writer", 0, KIND_LIST, AT(include_writers), 0, "WRITER", NULL,
 				    "let this writer take part though none of its data is concerned" },

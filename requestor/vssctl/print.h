@@ -17,3 +17,6 @@ void print_waiting(FILE *out, json_t *rows); /* who each session waits for */
 void print_created(FILE *out, json_t *result, bool verbose);
 void print_timeline(FILE *out, json_t *rows);
 void print_verification(FILE *out, json_t *properties);
+void print_revert_preview(FILE *out, json_t *result);
+void print_reverted(FILE *out, json_t *result);
+void print_reverts(FILE *out, json_t *rows);

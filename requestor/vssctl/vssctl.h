@@ -30,7 +30,7 @@ struct words {
 };
 
 struct options {
-	bool help, verbose, json, quiet, probe, recursive, add_missing, persistent, oldest, all, wait_given,
+	bool help, verbose, json, quiet, force, probe, recursive, add_missing, persistent, oldest, all, wait_given,
 	    retries_given;
 	unsigned retries, wait_seconds;
 	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
@@ -54,6 +54,7 @@ enum option_id {
 	OPTION_AUTORETRY,
 	OPTION_EXCLUDE_WRITER,
 	OPTION_FOR,
+	OPTION_FORCE,
 	OPTION_HELP,
 	OPTION_INCLUDE_WRITER,
 	OPTION_JSON,
@@ -143,6 +144,8 @@ int run_unexpose(struct vssctl *ctl);
 int run_backup(struct vssctl *ctl);
 int run_verify(struct vssctl *ctl);
 int run_reset_writer(struct vssctl *ctl);
+int run_revert_shadow(struct vssctl *ctl);
+int run_query_reverts(struct vssctl *ctl);
 int run_abort(struct vssctl *ctl);
 
 /* create-shadow.c: what names the members of a set is the same for create shadow, backup and verify. */
