@@ -6,11 +6,13 @@
 #define VSS_ROOT_PATH "/org/vssd"
 #define VSS_SESSION_PATH "/org/vssd/session" /* children: the session id, 32 hex digits */
 #define VSS_SHADOW_PATH "/org/vssd/shadow"   /* children: the shadow copy id, 32 hex digits */
+#define VSS_STORAGE_PATH "/org/vssd/storage" /* children: 32 hex digits, made of the volume's id */
 #define VSS_WRITER_PATH "/org/vssd/writer"   /* children: the writer instance id, 32 hex digits */
 
 #define VSS_IFACE_COORDINATOR "org.vssd.Coordinator1"
 #define VSS_IFACE_SESSION "org.vssd.Session1"
 #define VSS_IFACE_SHADOW "org.vssd.Shadow1"
+#define VSS_IFACE_STORAGE "org.vssd.ShadowStorage1"
 #define VSS_IFACE_WRITER_RECORD "org.vssd.WriterRecord1"
 #define VSS_IFACE_WRITER "org.vssd.Writer1" /* implemented by writers */
 #define VSS_ERROR_PREFIX "org.vssd.Error."
@@ -23,6 +25,7 @@
 #define VSS_ACTION_DELETE "org.vssd.delete"
 #define VSS_ACTION_EXPOSE "org.vssd.expose"
 #define VSS_ACTION_REVERT "org.vssd.revert"
+#define VSS_ACTION_MANAGE_STORAGE "org.vssd.manage-storage"
 #define VSS_ACTION_REGISTER "org.vssd.register"
 
 /* Environment of vssd: set, every change of a session's state is logged. */
@@ -37,6 +40,7 @@
 #define VSS_STORE_DIR ".vss"
 #define VSS_STORE_COPY "copy"          /* .vss/ID/copy: the subvolume */
 #define VSS_STORE_RECORD "record.json" /* .vss/ID/record.json: present once sealed */
+#define VSS_STORE_ASSOCIATIONS "storage.json" /* .vss/storage.json: shadow storage that was set up */
 
 #define VSS_PROVIDER_BTRFS_ID "4aa5a7a5-39d4-4a0b-a3f6-5fd0c1a6a0e9"
 #define VSS_PROVIDER_LVM_ID "0f963b1c-ff87-4fa5-96be-00e6e2247834"

@@ -18,6 +18,7 @@
 struct session_face;
 struct writer_name;
 struct shadow_face;
+struct storage_face;
 struct probe;
 struct revert_face;
 
@@ -41,6 +42,7 @@ struct coordinator {
 	struct session_face *session_faces;
 	struct writer_name *writer_names;
 	struct shadow_face *shadow_faces;
+	struct storage_face *storage_faces;
 	struct probe *probe; /* under way; NULL */
 	struct revert_face *revert_faces;
 };

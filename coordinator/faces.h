@@ -5,7 +5,8 @@
 #include "coordinator/coordinator.h"
 #include "coordinator/revert.h"
 
-extern const struct bus_interface coordinator_interface, session_interface, shadow_interface, writer_record_interface;
+extern const struct bus_interface coordinator_interface, session_interface, shadow_interface, storage_interface,
+	writer_record_interface;
 
 /* coordinator-bus.c: the root object */
 int coordinator_face_export(struct coordinator *coordinator, struct err *err);
@@ -49,6 +50,15 @@ void shadow_faces_free(struct coordinator *coordinator);
 void face_revert(struct bus_call *call, void *object);
 void face_list_reverts(struct bus_call *call, void *object);
 void revert_faces_free(struct coordinator *coordinator);
+
+/* storage-bus.c */
+void face_list_shadow_storage(struct bus_call *call, void *object);
+void face_add_shadow_storage(struct bus_call *call, void *object);
+void face_resize_shadow_storage(struct bus_call *call, void *object);
+void face_delete_shadow_storage(struct bus_call *call, void *object);
+/* Answers the call with every store, and of each whether copies of the volume may be kept there, and why not. */
+void face_list_candidates(struct coordinator *coordinator, struct bus_call *call, json_t *volume_path);
+void storage_faces_free(struct coordinator *coordinator);
 
 /* volume-bus.c */
 void face_list_volumes(struct bus_call *call, void *object);

@@ -409,6 +409,7 @@ static void finish(struct daemon *d)
 	c->fanout = fanout_free(c->fanout);
 	c->catalogue = catalogue_free(c->catalogue);
 	shadow_faces_free(c);
+	storage_faces_free(c);
 	writer_faces_free(c);
 	registry_free(c->registry);
 	authority_free(c->authority);

@@ -187,6 +187,8 @@ static json_t *make_store(const char *kind, json_t *from, const char *name, cons
 
 	if (json_object_get(from, "Disks"))
 		json_object_set(store, "Disks", json_object_get(from, "Disks"));
+	if (json_object_get(from, "Number"))
+		json_object_set(store, "Number", json_object_get(from, "Number"));
 	if (json_object_get(from, "Pvs"))
 		json_object_set(store, "Pvs", json_object_get(from, "Pvs"));
 	return store;

@@ -5,7 +5,7 @@
  * `storage-list` say, of all roles in one object (providers/provider.h):
  *
  * {"Groups": [{"Uuid", "Name", "Size", "Free", "ExtentSize": bytes,
- *              "Pvs": [{"Uuid", "Device", "Size", "Free", "Disks": [disk]}]}],            volume groups
+ *              "Pvs": [{"Uuid", "Device", "Number", "Size", "Free", "Disks": [disk]}]}],            volume groups
  *  "Pools":  [{"Uuid", "Group": VG uuid, "Name": "vg/pool", "Size", "Free", "Disks": [disk]}],
  *  "Filesystems": [{"Uuid", "Path", "Size", "Free"}],                                       btrfs
  *  "Associations": [{"For": volume id, "Volume": path or "vg/lv", "On": store id, "OnName": s, "Max": bytes or -1,

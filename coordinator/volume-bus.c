@@ -144,7 +144,12 @@ static void list_volumes(struct bus_call *call, uid_t uid, const struct err *err
 {
 	struct coordinator *c = data;
 	struct err failure = *err;
+	json_t *wanted = json_object_get(call_options(call), "For");
 
+	if (!failure.code && wanted) {
+		face_list_candidates(c, call, wanted);
+		return;
+	}
 	if (failure.code || !workers_run(c->workers, "volumes", "list", json_object(), NULL, 0,
 					 clock_now() + c->config.resolve, listed, call, &failure))
 		bus_call_error(call, &failure);
@@ -152,9 +157,10 @@ static void list_volumes(struct bus_call *call, uid_t uid, const struct err *err
 
 void face_list_volumes(struct bus_call *call, void *object)
 {
+	static const struct option_rule rules[] = { { "For", JSON_STRING }, { NULL, JSON_NULL } };
 	struct coordinator *c = object;
 
-	if (options_accept(call, no_options))
+	if (options_accept(call, rules))
 		authority_check(c->authority, call, VSS_ACTION_LIST, NULL, list_volumes, c);
 }
 

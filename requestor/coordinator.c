@@ -11,6 +11,7 @@
 #include "requestor/connection.h"
 
 #define REVERT_USEC (UINT64_C(3600) * USEC_PER_SEC) /* writers, and storage that takes its time */
+#define STORAGE_USEC (UINT64_C(600) * USEC_PER_SEC) /* a smaller size deletes copies */
 #define PATH_SIZE (sizeof VSS_SESSION_PATH + ID_HEX_SIZE)
 
 static struct target coordinator(const char *method, const char *signature)
@@ -191,6 +192,37 @@ int vss_revert(struct vss_connection *c, const char *shadow, json_t *options, js
 		return -1;
 	*ret_result = json_incref(json_array_get(answer.args, 0));
 	return 0;
+}
+
+static int set_storage(struct vss_connection *c, const char *method, const char *path, const char *storage,
+		       const char *max_size, bool guaranteed, struct vss_failure *error)
+{
+	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
+	struct target target = coordinator(method, "ssa{sv}");
+
+	return call(c, &target, json_pack("[ss{ss sb}]", path, storage, "MaxSize", max_size ? max_size : "UNBOUNDED",
+					  "Guaranteed", guaranteed),
+		    STORAGE_USEC, &answer, error);
+}
+
+int vss_add_storage(struct vss_connection *c, const char *path, const char *storage, const char *max_size, bool guaranteed,
+		    struct vss_failure *error)
+{
+	return set_storage(c, "AddShadowStorage", path, storage, max_size, guaranteed, error);
+}
+
+int vss_resize_storage(struct vss_connection *c, const char *path, const char *storage, const char *max_size,
+		       bool guaranteed, struct vss_failure *error)
+{
+	return set_storage(c, "ResizeShadowStorage", path, storage, max_size, guaranteed, error);
+}
+
+int vss_delete_storage(struct vss_connection *c, const char *path, const char *storage, struct vss_failure *error)
+{
+	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
+	struct target target = coordinator("DeleteShadowStorage", "sa{sv}");
+
+	return call(c, &target, json_pack("[s{ss*}]", path, "On", storage), STORAGE_USEC, &answer, error);
 }
 
 int vss_reset_writer(struct vss_connection *c, const char *writer, struct vss_failure *error)

@@ -45,7 +45,8 @@ struct vss_connection *vss_disconnect(struct vss_connection *connection);
 void vss_cancel(struct vss_connection *connection);
 
 /** Any Coordinator1 method that answers aa{sv}: "ListWriters", "ProbeWriters", "ListShadows", "ListVolumes",
- * "ListProviders", "ListSessions", "ListReverts", "DeleteShadows". options (may be NULL) is borrowed. timeout_usec 0: 30 s. */
+ * "ListProviders", "ListShadowStorage", "ListSessions", "ListReverts", "DeleteShadows". options (may be NULL) is borrowed.
+ * timeout_usec 0: 30 s. */
 int vss_query(struct vss_connection *connection, const char *method, json_t *options, uint64_t timeout_usec,
 	      json_t **ret_rows, struct vss_failure *error);
 /** Coordinator1's properties: Version, Writers, Sessions. */
@@ -61,6 +62,16 @@ int vss_record(struct vss_connection *connection, const char *shadow, json_t **r
  * an hour. */
 int vss_revert(struct vss_connection *connection, const char *shadow, json_t *options, json_t **ret_result,
 	       struct vss_failure *error);
+/** Shadow storage: where copies of a volume are kept (storage: a volume group, physical volume, pool, or a volume) and how
+ * much they may take. max_size as people write it ("10GB", "15%", "UNBOUNDED"); NULL: UNBOUNDED. guaranteed: each store as
+ * large as its volume. "ListShadowStorage" of vss_query lists them. Since 0.1. */
+int vss_add_storage(struct vss_connection *connection, const char *path, const char *storage, const char *max_size,
+		    bool guaranteed, struct vss_failure *error);
+int vss_resize_storage(struct vss_connection *connection, const char *path, const char *storage, const char *max_size,
+		       bool guaranteed, struct vss_failure *error);
+/** storage may be NULL: wherever it is. */
+int vss_delete_storage(struct vss_connection *connection, const char *path, const char *storage,
+		       struct vss_failure *error);
 int vss_reset_writer(struct vss_connection *connection, const char *writer, struct vss_failure *error);
 /** Ends a session of any owner (administrators). */
 int vss_abort_session(struct vss_connection *connection, const char *session, struct vss_failure *error);
@@ -93,11 +104,6 @@ int vss_backup_add_paths(struct vss_backup *backup, const char *const *paths, si
 int vss_backup_prepare(struct vss_backup *backup, struct vss_failure *error);
 /** The set. *ret_result (may be NULL) is set on success and on failure (then with the attempts). */
 int vss_backup_snapshot(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
-/** Of a session made with the option Hold: until everything is still, and until everybody runs again. In between others may
- * make copies. What is held runs again by itself when the session ends, its lease too, and when the writers' limit or
- * HoldLimitUsec has passed; vss_backup_release fails then. *ret_result (may be NULL): docs/protocol.md, Hold. */
-int vss_backup_hold(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
-int vss_backup_release(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
 int vss_backup_writer_status(struct vss_backup *backup, json_t **ret_rows, struct vss_failure *error);
 /** The session's properties: State, Participants, Timeline, ... */
 int vss_backup_properties(struct vss_backup *backup, json_t **ret_properties, struct vss_failure *error);

@@ -8,7 +8,14 @@ static int list(json_t *request, const struct fd_list *fds, json_t *answer, stru
 	return 0;
 }
 
+static int storage_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+			struct err *err)
+{
+	return 0;
+}
+
 const struct provider_op absent_ops[] = {
 	{ "list", list },
+	{ "storage-list", storage_list },
 	{ NULL, NULL },
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/size.h"
 #include "requestor/vssctl/print.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/table.h"
@@ -54,9 +55,65 @@ void print_volumes(FILE *out, json_t *rows, bool verbose)
 	table_print(&table);
 }
 
+void print_candidates(FILE *out, json_t *rows)
+{
+	static const char *const kinds[][2] = { { "vg", "volume group" },
+						{ "pv", "physical volume" },
+						{ "pool", "thin pool" },
+						{ "fs", "filesystem" } };
+	struct table table;
+	size_t index;
+	json_t *row;
+
+	if (table_begin(&table, out, "STORAGE KIND >SIZE >FREE MAY NOTE") < 0)
+		return;
+	json_array_foreach(rows, index, row) {
+		char size[SIZE_TEXT], free_space[SIZE_TEXT];
+		const char *kind = row_text(row, "Kind");
+
+		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+			kind = strcmp(kind, kinds[i][0]) == 0 ? kinds[i][1] : kind;
+		size_format((uint64_t)row_number(row, "Size"), size);
+		size_format((uint64_t)row_number(row, "Free"), free_space);
+		table_row(&table);
+		table_cell(&table, row_text(row, "Name"));
+		table_cell(&table, kind);
+		table_cell(&table, size);
+		table_cell(&table, free_space);
+		table_cell(&table, row_true(row, "Candidate") ? "yes" : "no");
+		table_cell(&table, row_text(row, "Why"));
+	}
+	table_print(&table);
+}
+
+static int list_candidates(struct vssctl *ctl)
+{
+	autojson json_t *rows = NULL, *printable = NULL, *options = NULL;
+	char **paths = NULL;
+	int r;
+
+	if (ctl->options.for_paths.n > 1)
+		return vssctl_usage(ctl, "list volumes takes one --for");
+	r = absolute_paths(ctl, &ctl->options.for_paths, &paths);
+	if (r != EXIT_OK)
+		return r;
+	options = json_pack("{ss}", "For", paths[0]);
+	paths_free(paths, 1);
+	if (vss_query(ctl->connection, "ListVolumes", options, 0, &rows, &ctl->failure) < 0)
+		return vssctl_fail(ctl);
+	if (ctl->options.json)
+		return print_json(ctl->out, "list volumes", "candidates", rows);
+	printable = rows_printable(rows);
+	print_candidates(ctl->out, printable);
+	return EXIT_OK;
+}
+
 int run_list_volumes(struct vssctl *ctl)
 {
 	autojson json_t *rows = NULL, *printable = NULL;
+
+	if (ctl->options.for_paths.n > 0)
+		return list_candidates(ctl);
 
 	if (vss_query(ctl->connection, "ListVolumes", NULL, 0, &rows, &ctl->failure) < 0)
 		return vssctl_fail(ctl);

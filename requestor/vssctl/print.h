@@ -12,6 +12,8 @@ void print_writers(FILE *out, json_t *rows, bool verbose);
 void print_providers(FILE *out, json_t *rows, bool verbose);
 void print_shadows(FILE *out, json_t *rows, bool verbose);
 void print_volumes(FILE *out, json_t *rows, bool verbose);
+void print_candidates(FILE *out, json_t *rows);
+void print_shadowstorage(FILE *out, json_t *rows, bool verbose);
 void print_sessions(FILE *out, json_t *rows, bool verbose, int64_t now);
 void print_waiting(FILE *out, json_t *rows); /* who each session waits for */
 void print_created(FILE *out, json_t *result, bool verbose);

@@ -33,6 +33,8 @@ struct options {
 	bool help, verbose, json, quiet, force, probe, recursive, add_missing, persistent, oldest, all, wait_given,
 	    retries_given;
 	unsigned retries, wait_seconds;
+	const char *on, *max_size;
+	bool guaranteed;
 	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
 	struct words for_paths, require_writers, exclude_writers, include_writers;
 	struct words words;	    /* what is no option */
@@ -55,10 +57,13 @@ enum option_id {
 	OPTION_EXCLUDE_WRITER,
 	OPTION_FOR,
 	OPTION_FORCE,
+	OPTION_GUARANTEED,
 	OPTION_HELP,
 	OPTION_INCLUDE_WRITER,
 	OPTION_JSON,
+	OPTION_MAXSIZE,
 	OPTION_OLDEST,
+	OPTION_ON,
 	OPTION_ON_WRITER_FAILURE,
 	OPTION_PERSISTENT,
 	OPTION_PROBE,
@@ -135,6 +140,10 @@ int run_list_writers(struct vssctl *ctl);
 int run_list_providers(struct vssctl *ctl);
 int run_list_shadows(struct vssctl *ctl);
 int run_list_volumes(struct vssctl *ctl);
+int run_list_shadowstorage(struct vssctl *ctl);
+int run_add_shadowstorage(struct vssctl *ctl);
+int run_resize_shadowstorage(struct vssctl *ctl);
+int run_delete_shadowstorage(struct vssctl *ctl);
 int run_list_sessions(struct vssctl *ctl);
 int run_status(struct vssctl *ctl);
 int run_create_shadow(struct vssctl *ctl);

@@ -31,7 +31,8 @@ static const char foot[] = "</node>\n";
 static const struct bus_interface *const interfaces[] = { &writer_interface };
 #else
 static const struct bus_interface *const interfaces[] = { &coordinator_interface, &session_interface,
-							  &shadow_interface, &writer_record_interface };
+							  &shadow_interface, &storage_interface,
+							  &writer_record_interface };
 #endif
 static const char *directory;
 

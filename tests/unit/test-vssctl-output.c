@@ -156,6 +156,43 @@ static void volumes(void **state)
 	      "/      ext4  /dev/vda1 none     no LVM\n");
 }
 
+static void candidates(void **state)
+{
+	check(print_candidates,
+	      "[{\"Name\":\"vg\",\"Kind\":\"vg\",\"Size\":1073741824,\"Free\":0,\"Candidate\":true,\"Why\":\"\"},"
+	      "{\"Name\":\"/dev/sdb\",\"Kind\":\"pv\",\"Size\":2048,\"Free\":1024,\"Candidate\":false,\"Why\":\"a rule\"}]",
+	      "STORAGE  KIND               SIZE    FREE MAY NOTE\n"
+	      "vg       volume group    1.00 GB 0 bytes yes \n"
+	      "/dev/sdb physical volume 2.00 KB 1.00 KB no  a rule\n");
+}
+
+static void brief_shadowstorage(FILE *out, json_t *rows)
+{
+	print_shadowstorage(out, rows, false);
+}
+
+static void shadowstorage(void **state)
+{
+	check(brief_shadowstorage,
+	      "[{\"For\":\"lvm:a\",\"Volume\":\"/srv\",\"On\":\"vg:g\",\"OnName\":\"vg\",\"Used\":16837635735,"
+	      "\"Allocated\":17343378432,\"Max\":-1,\"Size\":43173380992},"
+	      "{\"For\":\"lvm:b\",\"Volume\":\"/b\",\"On\":\"pv:p\",\"OnName\":\"/dev/sdb\",\"Used\":0,\"Max\":2147483648,"
+	      "\"Size\":4294967296}]",
+	      "Shadow Copy Storage association\n"
+	      "   For volume: (/srv)lvm:a\n"
+	      "   Shadow Copy Storage volume: (vg)vg:g\n"
+	      "   Used Shadow Copy Storage space: 15.7 GB (39%)\n"
+	      "   Allocated Shadow Copy Storage space: 16.2 GB (40%)\n"
+	      "   Maximum Shadow Copy Storage space: UNBOUNDED (100%)\n"
+	      "\n"
+	      "Shadow Copy Storage association\n"
+	      "   For volume: (/b)lvm:b\n"
+	      "   Shadow Copy Storage volume: (/dev/sdb)pv:p\n"
+	      "   Used Shadow Copy Storage space: 0 bytes (0%)\n"
+	      "   Allocated Shadow Copy Storage space: unknown\n"
+	      "   Maximum Shadow Copy Storage space: 2.00 GB (50%)\n");
+}
+
 static void sessions_at(FILE *out, json_t *rows)
 {
 	print_sessions(out, rows, false, 1700000090);
@@ -252,7 +289,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(writers),    cmocka_unit_test(writers_verbose), cmocka_unit_test(shadows),
-		cmocka_unit_test(providers),  cmocka_unit_test(volumes),	 cmocka_unit_test(sessions),
+		cmocka_unit_test(providers),  cmocka_unit_test(volumes), cmocka_unit_test(candidates), cmocka_unit_test(shadowstorage),	 cmocka_unit_test(sessions),
 		cmocka_unit_test(created),    cmocka_unit_test(verification),	 cmocka_unit_test(escapes),
 		cmocka_unit_test(exit_codes),
 	};

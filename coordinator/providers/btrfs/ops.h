@@ -29,3 +29,7 @@ int btrfs_unexpose(json_t *request, const struct fd_list *fds, json_t *answer, s
 		   struct err *err);
 int btrfs_usage(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);
+int btrfs_storage_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		       struct err *err);
+int btrfs_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		      struct err *err);
