@@ -72,7 +72,7 @@ mkdir "$lab/share" "$lab/uml"
 case $script in
 "$source"/*) script=/run/source/${script#"$source"/} ;;
 *)
-	cp "$script" "$lab/share/.script" # may lie where the machine has memory of its own
+	install -m 755 "$script" "$lab/share/.script" # may lie where the machine has memory of its own
 	script=/run/lab/.script
 	;;
 esac
