@@ -187,7 +187,7 @@ int vss_writer_done(struct vss_writer *writer, enum vss_event event, enum vss_re
 /** Inside a callback: the words that go with the result it will return; with VSS_RESULT_OK they are a remark. */
 void vss_writer_set_message(struct vss_writer *writer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/** Inside prepare_backup or post_snapshot (or while they are LATER; any thread): a JSON text (at most 256 KiB) that is kept with the copy. 0, -EINVAL, -E2BIG. */
+/** Inside prepare_backup, thaw (since 0.2) or post_snapshot (or while they are LATER; any thread): a JSON text (at most 256 KiB) that is kept with the copy. 0, -EINVAL, -E2BIG. */
 int vss_writer_set_document(struct vss_writer *writer, const char *json);
 
 /** Inside prepare_backup, prepare_snapshot, freeze, thaw or post_snapshot (or while they are LATER; any thread): something of

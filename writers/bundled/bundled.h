@@ -58,7 +58,7 @@ struct bundled_task {
 
 	/* Answers besides the result. */
 	char message[512]; /* why, in an administrator's words; with VSS_RESULT_OK a remark */
-	json_t *document;  /* kept with the copy (PREPARE_BACKUP, POST_SNAPSHOT); owned by the task */
+	json_t *document;  /* kept with the copy (PREPARE_BACKUP, THAW, POST_SNAPSHOT); owned by the task */
 	json_t *doubts, *checks; /* of the two below */
 };
 

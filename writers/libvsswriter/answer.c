@@ -55,7 +55,8 @@ void vss_writer_set_message(struct vss_writer *writer, const char *format, ...)
 
 static bool takes_document(const struct job *job)
 {
-	return job->busy && (job->event == VSS_EVENT_PREPARE_BACKUP || job->event == VSS_EVENT_POST_SNAPSHOT);
+	return job->busy && (job->event == VSS_EVENT_PREPARE_BACKUP || job->event == VSS_EVENT_THAW ||
+			     job->event == VSS_EVENT_POST_SNAPSHOT);
 }
 
 int vss_writer_set_document(struct vss_writer *writer, const char *text)
