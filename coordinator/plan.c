@@ -175,12 +175,18 @@ static uint64_t all_members(const struct session *s)
 	return s->n_members == 64 ? UINT64_MAX : (UINT64_C(1) << s->n_members) - 1;
 }
 
+/* A hold of the whole machine, whatever it will be that is copied. */
+static bool wants_everybody(const struct session *s)
+{
+	return s->options.hold && s->n_members == 0;
+}
+
 /* Decides; what is missing lowers the label, it is never passed over in silence. */
 static void decide(struct session *s, struct participant *p, const struct reach *reach)
 {
 	const struct writer *w = p->writer;
 	bool named = is_named(s->options.include, w);
-	bool concerned = reach->members || w->all_volumes || named;
+	bool concerned = reach->members || w->all_volumes || named || wants_everybody(s);
 
 	p->members = reach->members;
 	if (!w->present && !w->manifest) {
@@ -397,7 +403,7 @@ static size_t count_unheld(const struct session *s)
 
 /* Volumes that are held together are one instant. On btrfs each subvolume's copy is an instant of its own: the ioctl takes
  * them one after another; a single one that is taken while the others are held is of their instant. */
-static void assign_instants(struct session *s)
+static void share_window(struct session *s)
 {
 	bool window = window_is_needed(s), one_unheld = count_unheld(s) == 1;
 	unsigned next = window ? 2 : 1;
@@ -407,6 +413,14 @@ static void assign_instants(struct session *s)
 		bool together = member_role(m)->window ? shares_window(m) : window && one_unheld;
 		m->instant_group = together ? 1 : next++;
 	}
+}
+
+static void assign_instants(struct session *s)
+{
+	if (!s->options.hold)
+		share_window(s);
+	for (size_t i = 0; i < s->n_members && s->options.hold; i++)
+		s->members[i].instant_group = 1; /* whoever copies them while all is still makes them one */
 }
 
 static bool is_one_instant(const struct session *s)

@@ -163,6 +163,16 @@ static void do_snapshot(struct bus_call *call, struct session_face *face)
 	start(call, face, session_snapshot);
 }
 
+static void do_hold(struct bus_call *call, struct session_face *face)
+{
+	start(call, face, session_start_hold);
+}
+
+static void do_release(struct bus_call *call, struct session_face *face)
+{
+	start(call, face, session_release);
+}
+
 static void do_complete(struct bus_call *call, struct session_face *face)
 {
 	start(call, face, session_complete);
@@ -325,6 +335,8 @@ METHOD(add_component, no_options)
 METHOD(add_to_set, recursive_option)
 METHOD(prepare, no_options)
 METHOD(snapshot, no_options)
+METHOD(hold, no_options)
+METHOD(release, no_options)
 METHOD(writer_status, no_options)
 METHOD(set_succeeded, component_options)
 METHOD(complete, no_options)
@@ -339,6 +351,8 @@ static const struct bus_method session_methods[] = {
 	{ "AddToSnapshotSet", "va{sv}", "a{sv}", "volume options", "member", on_add_to_set },
 	{ "PrepareForBackup", "a{sv}", "", "options", "", on_prepare },
 	{ "DoSnapshotSet", "a{sv}", "", "options", "", on_snapshot },
+	{ "Hold", "a{sv}", "", "options", "", on_hold },
+	{ "Release", "a{sv}", "", "options", "", on_release },
 	{ "GatherWriterStatus", "a{sv}", "aa{sv}", "options", "writers", on_writer_status },
 	{ "SetBackupSucceeded", "ba{sv}", "", "succeeded options", "", on_set_succeeded },
 	{ "BackupComplete", "a{sv}", "", "options", "", on_complete },

@@ -46,17 +46,40 @@ int session_prepare(struct session *s, struct err *err)
 	return begin(s, "PrepareForBackup", SESSION_EVENT_PREPARE, err);
 }
 
-int session_snapshot(struct session *s, struct err *err)
+/* From Idle, or from Prepared: all the way, without another word of the requestor. */
+static int begin_set(struct session *s, const char *operation, struct err *err)
 {
 	bool wanted = s->want_snapshot;
 
-	if (s->options.verify)
-		return err_set(err, VSS_E_BAD_STATE, "This session was made to verify: it makes no copies");
 	s->want_snapshot = true;
-	if (begin(s, "DoSnapshotSet", SESSION_EVENT_SNAPSHOT, err) == 0)
+	if (begin(s, operation, SESSION_EVENT_SNAPSHOT, err) == 0)
 		return 0;
 	s->want_snapshot = wanted;
 	return -1;
+}
+
+int session_snapshot(struct session *s, struct err *err)
+{
+	if (s->options.verify || s->options.hold)
+		return err_set(err, VSS_E_BAD_STATE, "This session was made to %s: it makes no copies",
+			       s->options.hold ? "hold" : "verify");
+	return begin_set(s, "DoSnapshotSet", err);
+}
+
+int session_start_hold(struct session *s, struct err *err)
+{
+	if (!s->options.hold)
+		return err_set(err, VSS_E_BAD_STATE, "This session was not made to hold: CreateSession's option Hold is missing");
+	return begin_set(s, "Hold", err);
+}
+
+int session_release(struct session *s, struct err *err)
+{
+	if (s->options.hold && s->state == SESSION_FAILED) {
+		*err = s->error;
+		return -1;
+	}
+	return begin(s, "Release", SESSION_EVENT_RELEASE, err);
 }
 
 int session_complete(struct session *s, struct err *err)
@@ -98,7 +121,7 @@ int session_add_volume(struct session *s, json_t *volume, struct err *err)
 
 	if (s->state != SESSION_IDLE && s->state != SESSION_PLANNING)
 		return refuse_state(s, "AddToSnapshotSet", err);
-	if (!path || !provider || !*provider)
+	if (!path || (!s->options.hold && (!provider || !*provider)))
 		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED, "No provider can copy %s: %s", path ? path : "the volume",
 			       why ? why : "its kind is not known");
 	if (find_member(s, volume))

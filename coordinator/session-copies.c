@@ -52,7 +52,7 @@ static const struct copies_op prepare_op = {
 
 void copies_prepare(struct session *s)
 {
-	s->created_copies = s->n_members > 0;
+	s->created_copies = s->n_members > 0 && !s->options.hold;
 	session_save(s); /* a restarted vssd has to know what may be half made */
 	copies_run(s, &prepare_op, clock_now() + s->context->config->prepare_copies);
 }
@@ -266,7 +266,7 @@ static int take_sealed(struct session *s, json_t *answer, int *fds, size_t n_fds
 
 static void sealed(struct session *s, const struct err *err)
 {
-	for (size_t i = 0; i < s->n_members && !err->code; i++)
+	for (size_t i = 0; i < s->n_members && !err->code && !s->options.hold; i++)
 		catalogue_add(s->context->catalogue, s->members[i].volume, s->records[i]);
 	go_on(s, err);
 }

@@ -131,7 +131,7 @@ static json_t *ask_members(struct session *s, struct role_job *j, struct fd_slot
 {
 	json_t *rows = json_array();
 
-	for (size_t i = 0; i < s->n_members; i++) {
+	for (size_t i = 0; i < s->n_members && !s->options.hold; i++) {
 		struct member *m = &s->members[i];
 		json_t *row = member_role(m) == j->role ? s->copies_op->ask(s, m, slots) : NULL;
 		if (!row)

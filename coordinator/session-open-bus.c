@@ -18,6 +18,7 @@ static const struct option_rule create_rules[] = {
 	{ "AddMissingVolumes", JSON_TRUE }, { "RequireWriters", JSON_ARRAY }, { "ExcludeWriters", JSON_ARRAY },
 	{ "IncludeWriters", JSON_ARRAY }, { "OnWriterFailure", JSON_STRING }, { "Retries", JSON_INTEGER },
 	{ "WaitUsec", JSON_INTEGER },	  { "Command", JSON_STRING },	      { "Verify", JSON_TRUE },
+	{ "Hold", JSON_STRING },		  { "HoldLimitUsec", JSON_INTEGER },
 	{ NULL, JSON_NULL },
 };
 
@@ -58,19 +59,23 @@ static int read_create_options(struct coordinator *c, json_t *options, struct se
 	static const char *const contexts[] = { "backup", "app-rollback", NULL };
 	static const char *const types[] = { "copy", "full", "incremental", "differential", "log", "other", NULL };
 	static const char *const policies[] = { "fail", "degrade", NULL };
-	const char *context, *type, *policy;
+	static const char *const holds[] = { [HOLD_NOTHING] = "", [HOLD_WRITERS] = "writers", NULL };
+	const char *context, *type, *policy, *hold;
 	json_t *wait = json_object_get(options, "WaitUsec");
 
 	if (options_check(options, create_rules, err) < 0 ||
 	    read_choice(options, "Context", contexts, &context, err) < 0 ||
 	    read_choice(options, "BackupType", types, &type, err) < 0 ||
 	    read_choice(options, "OnWriterFailure", policies, &policy, err) < 0 ||
+	    read_choice(options, "Hold", holds, &hold, err) < 0 ||
 	    read_names(options, "RequireWriters", &o->require, err) < 0 ||
 	    read_names(options, "ExcludeWriters", &o->exclude, err) < 0 ||
 	    read_names(options, "IncludeWriters", &o->include, err) < 0)
 		return -1;
 	if (json_integer_value(json_object_get(options, "Retries")) > 100)
 		return err_set(err, VSS_E_INVALID_ARGUMENT, "At most 100 retries can be asked for");
+	o->hold = strcmp(hold, "writers") == 0 ? HOLD_WRITERS : HOLD_NOTHING;
+	o->hold_limit = (uint64_t)json_integer_value(json_object_get(options, "HoldLimitUsec"));
 	o->persistent = strcmp(context, "app-rollback") == 0;
 	o->recursive = json_is_true(json_object_get(options, "Recursive"));
 	o->add_missing_volumes = json_is_true(json_object_get(options, "AddMissingVolumes"));

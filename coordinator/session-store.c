@@ -65,9 +65,10 @@ json_t *session_row(const struct session *s)
 
 static json_t *options_to_json(const struct session_options *o)
 {
-	return json_pack("{sb sb sb sb ss si si sI sO? sO? sO? ss}", "Persistent", o->persistent, "Recursive", o->recursive,
+	return json_pack("{sb sb sb sb ss si si si sI sI sO? sO? sO? ss}", "Persistent", o->persistent, "Recursive", o->recursive,
 			 "AddMissingVolumes", o->add_missing_volumes, "Verify", o->verify, "BackupType", o->backup_type, "OnWriterFailure",
-			 (int)o->on_writer_failure, "Retries", (int)o->retries, "Wait", (json_int_t)o->wait, "Require",
+			 (int)o->on_writer_failure, "Retries", (int)o->retries, "Hold", (int)o->hold, "HoldLimit",
+			 (json_int_t)o->hold_limit, "Wait", (json_int_t)o->wait, "Require",
 			 o->require, "Exclude", o->exclude, "Include", o->include, "Command", o->command);
 }
 
@@ -157,6 +158,8 @@ static void options_from_json(struct session_options *o, json_t *value)
 	text_format(o->backup_type, sizeof o->backup_type, "%s", text_of(value, "BackupType"));
 	o->on_writer_failure = (enum writer_failure_policy)number_of(value, "OnWriterFailure");
 	o->retries = (unsigned)number_of(value, "Retries");
+	o->hold = (enum session_hold)number_of(value, "Hold");
+	o->hold_limit = number_of(value, "HoldLimit");
 	o->wait = number_of(value, "Wait");
 	take_array(&o->require, value, "Require");
 	take_array(&o->exclude, value, "Exclude");
@@ -236,7 +239,7 @@ int session_from_json(struct session *s, json_t *value, struct err *err)
 	s->discard = flag_of(value, "Discard");
 	s->clean = flag_of(value, "Clean");
 	s->hold = number_of(value, "Hold");
-	s->want_snapshot = strcmp(s->operation, "DoSnapshotSet") == 0;
+	s->want_snapshot = strcmp(s->operation, "DoSnapshotSet") == 0 || strcmp(s->operation, "Hold") == 0;
 	text_format(s->token, sizeof s->token, "%s", text_of(value, "Token"));
 	s->lease_until = number_of(value, "LeaseUntil");
 	s->error.code = (enum vss_error)number_of(value, "Error");

@@ -80,7 +80,11 @@ static const struct row rows[SESSION_STATE_COUNT] = {
 			      .percent = 65,
 			      .flags = HOLDS,
 			      LIMIT(cut),
-			      .next = { ON(DONE, THAWING_SYSTEM), FAILS } },
+			      .next = { ON(DONE, THAWING_SYSTEM), ON(HOLD, HOLDING), FAILS } },
+	[SESSION_HOLDING] = { .name = "Holding",
+			      .percent = 67,
+			      .flags = HOLDS,
+			      .next = { ON(RELEASE, THAWING_SYSTEM), FAILS } },
 	[SESSION_THAWING_SYSTEM] = { .name = "ThawingSystem",
 				     .percent = 70,
 				     .flags = HOLDS,
@@ -146,9 +150,10 @@ static const struct row rows[SESSION_STATE_COUNT] = {
 static const char *const event_names[SESSION_EVENT_COUNT] = {
 	[SESSION_EVENT_GATHER] = "gather",     [SESSION_EVENT_PREPARE] = "prepare",
 	[SESSION_EVENT_SNAPSHOT] = "snapshot", [SESSION_EVENT_COMPLETE] = "complete",
-	[SESSION_EVENT_CANCEL] = "cancel",     [SESSION_EVENT_DONE] = "done",
-	[SESSION_EVENT_FAIL] = "fail",	       [SESSION_EVENT_EXPIRED] = "expired",
-	[SESSION_EVENT_RETRY] = "retry",
+	[SESSION_EVENT_RELEASE] = "release",   [SESSION_EVENT_CANCEL] = "cancel",
+	[SESSION_EVENT_DONE] = "done",	       [SESSION_EVENT_FAIL] = "fail",
+	[SESSION_EVENT_EXPIRED] = "expired",   [SESSION_EVENT_RETRY] = "retry",
+	[SESSION_EVENT_HOLD] = "hold",
 };
 
 enum session_state session_next(enum session_state state, enum session_event event)

@@ -11,7 +11,7 @@
 
 bool window_is_needed(const struct session *s)
 {
-	for (size_t i = 0; i < s->n_members; i++) {
+	for (size_t i = 0; i < s->n_members && !s->options.hold; i++) {
 		const struct role_info *role = member_role(&s->members[i]);
 		if (role && role->window)
 			return true;

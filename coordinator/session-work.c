@@ -48,6 +48,22 @@ static json_t *set_result(const struct session *s)
 	return result;
 }
 
+/* Who is still, and what is not as it should be. */
+static json_t *held_result(const struct session *s)
+{
+	json_t *result = json_pack("{sb ss sI so sO sO}", "Success", 1, "Set", s->set, "HoldLeftUsec",
+				   (json_int_t)(s->hold_deadline - clock_now()), "Writers", session_participant_rows(s),
+				   "Doubts", s->doubts, "Warnings", s->warnings);
+
+	return result;
+}
+
+static json_t *released_result(const struct session *s)
+{
+	return json_pack("{sb ss sI so sO sO}", "Success", 1, "Set", s->set, "HoldUsec", (json_int_t)s->hold, "Writers",
+			 session_participant_rows(s), "Doubts", s->doubts, "Warnings", s->warnings);
+}
+
 /* Ends the requestor's operation, if one is under way. result is taken. */
 static void finish(struct session *s, json_t *result)
 {
@@ -158,6 +174,9 @@ void session_explain_expiry(struct session *s)
 		return;
 	if (s->state == SESSION_WAITING || s->state == SESSION_WAITING_FOR_WRITERS)
 		waited_too_long(s);
+	else if (s->state == SESSION_HOLDING)
+		err_set(&s->error, VSS_E_HOLD_WRITES_TIMEOUT,
+			"Release did not come within the time for which the writers can be held: they run again");
 	else if (s->state >= SESSION_FREEZING_FRONT_END && s->state <= SESSION_CUTTING)
 		err_set(&s->error, VSS_E_HOLD_WRITES_TIMEOUT,
 			"The writers were held for as long as they bear it and the copies were not made (phase %s)",
@@ -193,7 +212,7 @@ static void enter_created(struct session *s)
 	release_locks(s);
 	copies_close_fds(s);
 	record_attempt(s, &(struct err){ 0 });
-	finish(s, set_result(s));
+	finish(s, s->options.hold ? released_result(s) : set_result(s));
 	if (s->closing)
 		session_post(s, SESSION_EVENT_CANCEL);
 }
@@ -291,6 +310,26 @@ static void freeze_system(struct session *s)
 	writers_freeze_level(s, WRITER_LEVEL_SYSTEM);
 }
 
+/* Somebody else makes the copies, while all is still. */
+static void enter_cutting(struct session *s)
+{
+	if (!s->options.hold)
+		copies_cut(s);
+	else if (s->options.hold == HOLD_WRITERS)
+		session_post(s, SESSION_EVENT_HOLD);
+}
+
+/* The requestor's wish counts from the first Freeze, as the writers' limits do. */
+static void enter_holding(struct session *s)
+{
+	uint64_t limit = s->options.hold_limit ? s->options.hold_limit : s->context->config->freeze;
+	uint64_t end = (s->first_freeze ? s->first_freeze : clock_now()) + limit;
+
+	if (end < s->hold_deadline)
+		s->hold_deadline = end;
+	finish(s, held_result(s));
+}
+
 static void thaw_system(struct session *s)
 {
 	writers_thaw_level(s, WRITER_LEVEL_SYSTEM);
@@ -333,7 +372,8 @@ static void (*const works[SESSION_STATE_COUNT])(struct session *s) = {
 	[SESSION_FREEZING_FRONT_END] = freeze_front_end,
 	[SESSION_FREEZING_BACK_END] = freeze_back_end,
 	[SESSION_FREEZING_SYSTEM] = freeze_system,
-	[SESSION_CUTTING] = copies_cut,
+	[SESSION_CUTTING] = enter_cutting,
+	[SESSION_HOLDING] = enter_holding,
 	[SESSION_THAWING_SYSTEM] = thaw_system,
 	[SESSION_THAWING_BACK_END] = thaw_back_end,
 	[SESSION_THAWING_FRONT_END] = thaw_front_end,

@@ -244,6 +244,11 @@ static int timer_fired(sd_event_source *source, uint64_t usec, void *data)
 /* Calls and jobs have deadlines of their own, and errors that say more: the state's timer comes after them. */
 #define BACKSTOP (200 * USEC_PER_MSEC)
 
+static bool is_held(enum session_state state)
+{
+	return state >= SESSION_FREEZING_FRONT_END && state <= SESSION_HOLDING;
+}
+
 static uint64_t state_deadline(const struct session *s)
 {
 	uint64_t limit = session_state_limit(s->state, s->context->config), now = clock_now();
@@ -251,7 +256,7 @@ static uint64_t state_deadline(const struct session *s)
 	if (s->state == SESSION_WAITING || s->state == SESSION_WAITING_FOR_WRITERS)
 		return s->wait_deadline;
 	/* While writers hold, the hold's budget is the state's limit; that each event has its own does not bind it. */
-	if (s->state >= SESSION_FREEZING_FRONT_END && s->state <= SESSION_CUTTING && s->hold_deadline != USEC_INFINITY)
+	if (is_held(s->state) && s->hold_deadline != USEC_INFINITY)
 		return s->hold_deadline + BACKSTOP;
 	return limit == USEC_INFINITY ? USEC_INFINITY : now + limit + BACKSTOP;
 }
@@ -311,7 +316,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	arm_timer(s, state_deadline(s));
 	session_begin_work(s);
 	/* The hold's budget begins with the first Freeze that the state's work has sent. */
-	if (s->state == next && next >= SESSION_FREEZING_FRONT_END && next <= SESSION_CUTTING)
+	if (s->state == next && is_held(next))
 		arm_timer(s, state_deadline(s));
 }
 

@@ -56,6 +56,9 @@ struct session_context {
 	size_t n_sessions;
 };
 
+/* What a session that makes no copies holds until its requestor releases it; others make copies meanwhile. */
+enum session_hold { HOLD_NOTHING, HOLD_WRITERS, HOLD_VOLUMES };
+
 enum writer_failure_policy { WRITER_FAILURE_FAILS, WRITER_FAILURE_DEGRADES };
 
 struct session_options {
@@ -65,6 +68,8 @@ struct session_options {
 	enum writer_failure_policy on_writer_failure;
 	unsigned retries;
 	uint64_t wait;
+	enum session_hold hold;
+	uint64_t hold_limit; /* usec; 0: as long as the writers bear it */
 	json_t *require, *exclude, *include; /* arrays of names and ids */
 	char command[128];
 };
@@ -200,6 +205,9 @@ int session_select(struct session *session, const char *writer, const char *comp
 int session_add_volume(struct session *session, json_t *volume, struct err *err);
 int session_prepare(struct session *session, struct err *err);
 int session_snapshot(struct session *session, struct err *err);
+/* Of a session made to hold: until everything is still; until everybody runs again. */
+int session_start_hold(struct session *session, struct err *err);
+int session_release(struct session *session, struct err *err);
 int session_set_succeeded(struct session *session, bool succeeded, const char *writer, const char *component,
 			  struct err *err);
 int session_complete(struct session *session, struct err *err);

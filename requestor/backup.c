@@ -300,6 +300,20 @@ int vss_backup_snapshot(struct vss_backup *b, json_t **ret_result, struct vss_fa
 	return 0;
 }
 
+int vss_backup_hold(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
+{
+	if (ret_result)
+		*ret_result = NULL;
+	return operation_run(b, "Hold", ret_result, error);
+}
+
+int vss_backup_release(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
+{
+	if (ret_result)
+		*ret_result = NULL;
+	return operation_run(b, "Release", ret_result, error);
+}
+
 int vss_backup_complete(struct vss_backup *b, struct vss_failure *error)
 {
 	int r = operation_run(b, "BackupComplete", NULL, error);

@@ -104,6 +104,11 @@ int vss_backup_add_paths(struct vss_backup *backup, const char *const *paths, si
 int vss_backup_prepare(struct vss_backup *backup, struct vss_failure *error);
 /** The set. *ret_result (may be NULL) is set on success and on failure (then with the attempts). */
 int vss_backup_snapshot(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
+/** Of a session made with the option Hold: until everything is still, and until everybody runs again. In between others may
+ * make copies. What is held runs again by itself when the session ends, its lease too, and when the writers' limit or
+ * HoldLimitUsec has passed; vss_backup_release fails then. *ret_result (may be NULL): docs/protocol.md, Hold. */
+int vss_backup_hold(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
+int vss_backup_release(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
 int vss_backup_writer_status(struct vss_backup *backup, json_t **ret_rows, struct vss_failure *error);
 /** The session's properties: State, Participants, Timeline, ... */
 int vss_backup_properties(struct vss_backup *backup, json_t **ret_properties, struct vss_failure *error);

@@ -15,46 +15,48 @@
 /* By name, so that it reads like the page in docs/protocol.md; "-": the event is refused or means nothing there. */
 struct golden {
 	const char *state;
-	const char *next[SESSION_EVENT_COUNT]; /* gather prepare snapshot complete cancel | done fail expired retry */
+	const char *next[SESSION_EVENT_COUNT]; /* gather prepare snapshot complete release cancel |
+					      * done fail expired retry hold */
 };
 
 #define ABORT "AbortingWriters"
 #define FAILS ABORT, ABORT, "-" /* fail, expired, retry */
 
 static const struct golden matrix[] = {
-	{ "Idle", { "Gathering", "Waiting", "Waiting", "-", "Closing", "-", "-", "-", "-" } },
-	{ "Gathering", { "-", "-", "-", "-", "Closing", "Idle", "Idle", "Idle", "-" } },
-	{ "Waiting", { "-", "-", "-", "-", "Closing", "Identifying", "Failed", "Failed", "-" } },
-	{ "Identifying", { "-", "-", "-", "-", ABORT, "Planning", FAILS } },
-	{ "Planning", { "-", "-", "-", "-", ABORT, "WaitingForWriters", FAILS } },
-	{ "WaitingForWriters", { "-", "-", "-", "-", ABORT, "PreparingBackup", FAILS } },
-	{ "PreparingBackup", { "-", "-", "-", "-", ABORT, "Prepared", FAILS } },
-	{ "Prepared", { "-", "-", "Preparing", "-", ABORT, "-", FAILS } },
-	{ "Preparing", { "-", "-", "-", "-", ABORT, "Flushing", FAILS } },
-	{ "Flushing", { "-", "-", "-", "-", ABORT, "FreezingFrontEnd", FAILS } },
-	{ "FreezingFrontEnd", { "-", "-", "-", "-", ABORT, "FreezingBackEnd", FAILS } },
-	{ "FreezingBackEnd", { "-", "-", "-", "-", ABORT, "FreezingSystem", FAILS } },
-	{ "FreezingSystem", { "-", "-", "-", "-", ABORT, "Cutting", FAILS } },
-	{ "Cutting", { "-", "-", "-", "-", ABORT, "ThawingSystem", FAILS } },
-	{ "ThawingSystem", { "-", "-", "-", "-", ABORT, "ThawingBackEnd", ABORT, "ThawingBackEnd", "-" } },
-	{ "ThawingBackEnd", { "-", "-", "-", "-", ABORT, "ThawingFrontEnd", ABORT, "ThawingFrontEnd", "-" } },
-	{ "ThawingFrontEnd", { "-", "-", "-", "-", ABORT, "Opening", FAILS } },
-	{ "Opening", { "-", "-", "-", "-", ABORT, "PostSnapshot", FAILS } },
-	{ "PostSnapshot", { "-", "-", "-", "-", ABORT, "Sealing", FAILS } },
-	{ "Sealing", { "-", "-", "-", "-", ABORT, "Created", FAILS } },
-	{ "Created", { "-", "-", "-", "Completing", "Closing", "-", "-", "-", "-" } },
-	{ "Completing", { "-", "-", "-", "-", "Closing", "Completed", "Completed", "Completed", "-" } },
-	{ "Completed", { "-", "-", "-", "-", "Closing", "-", "-", "-", "-" } },
-	{ ABORT, { "-", "-", "-", "-", "-", "AbortingCopies", "-", "AbortingCopies", "-" } },
-	{ "AbortingCopies", { "-", "-", "-", "-", "-", "Failed", "Failed", "Failed", "Retrying" } },
-	{ "Retrying", { "-", "-", "-", "-", "Closing", "-", "-", "Waiting", "-" } },
-	{ "Failed", { "-", "-", "-", "-", "Closing", "-", "-", "-", "-" } },
-	{ "Closing", { "-", "-", "-", "-", "-", "Closed", "Closed", "Closed", "-" } },
-	{ "Closed", { "-", "-", "-", "-", "-", "-", "-", "-", "-" } },
+	{ "Idle", { "Gathering", "Waiting", "Waiting", "-", "-", "Closing", "-", "-", "-", "-", "-" } },
+	{ "Gathering", { "-", "-", "-", "-", "-", "Closing", "Idle", "Idle", "Idle", "-", "-" } },
+	{ "Waiting", { "-", "-", "-", "-", "-", "Closing", "Identifying", "Failed", "Failed", "-", "-" } },
+	{ "Identifying", { "-", "-", "-", "-", "-", ABORT, "Planning", FAILS, "-" } },
+	{ "Planning", { "-", "-", "-", "-", "-", ABORT, "WaitingForWriters", FAILS, "-" } },
+	{ "WaitingForWriters", { "-", "-", "-", "-", "-", ABORT, "PreparingBackup", FAILS, "-" } },
+	{ "PreparingBackup", { "-", "-", "-", "-", "-", ABORT, "Prepared", FAILS, "-" } },
+	{ "Prepared", { "-", "-", "Preparing", "-", "-", ABORT, "-", FAILS, "-" } },
+	{ "Preparing", { "-", "-", "-", "-", "-", ABORT, "Flushing", FAILS, "-" } },
+	{ "Flushing", { "-", "-", "-", "-", "-", ABORT, "FreezingFrontEnd", FAILS, "-" } },
+	{ "FreezingFrontEnd", { "-", "-", "-", "-", "-", ABORT, "FreezingBackEnd", FAILS, "-" } },
+	{ "FreezingBackEnd", { "-", "-", "-", "-", "-", ABORT, "FreezingSystem", FAILS, "-" } },
+	{ "FreezingSystem", { "-", "-", "-", "-", "-", ABORT, "Cutting", FAILS, "-" } },
+	{ "Cutting", { "-", "-", "-", "-", "-", ABORT, "ThawingSystem", FAILS, "Holding" } },
+	{ "Holding", { "-", "-", "-", "-", "ThawingSystem", ABORT, "-", FAILS, "-" } },
+	{ "ThawingSystem", { "-", "-", "-", "-", "-", ABORT, "ThawingBackEnd", ABORT, "ThawingBackEnd", "-", "-" } },
+	{ "ThawingBackEnd", { "-", "-", "-", "-", "-", ABORT, "ThawingFrontEnd", ABORT, "ThawingFrontEnd", "-", "-" } },
+	{ "ThawingFrontEnd", { "-", "-", "-", "-", "-", ABORT, "Opening", FAILS, "-" } },
+	{ "Opening", { "-", "-", "-", "-", "-", ABORT, "PostSnapshot", FAILS, "-" } },
+	{ "PostSnapshot", { "-", "-", "-", "-", "-", ABORT, "Sealing", FAILS, "-" } },
+	{ "Sealing", { "-", "-", "-", "-", "-", ABORT, "Created", FAILS, "-" } },
+	{ "Created", { "-", "-", "-", "Completing", "-", "Closing", "-", "-", "-", "-", "-" } },
+	{ "Completing", { "-", "-", "-", "-", "-", "Closing", "Completed", "Completed", "Completed", "-", "-" } },
+	{ "Completed", { "-", "-", "-", "-", "-", "Closing", "-", "-", "-", "-", "-" } },
+	{ ABORT, { "-", "-", "-", "-", "-", "-", "AbortingCopies", "-", "AbortingCopies", "-", "-" } },
+	{ "AbortingCopies", { "-", "-", "-", "-", "-", "-", "Failed", "Failed", "Failed", "Retrying", "-" } },
+	{ "Retrying", { "-", "-", "-", "-", "-", "Closing", "-", "-", "Waiting", "-", "-" } },
+	{ "Failed", { "-", "-", "-", "-", "-", "Closing", "-", "-", "-", "-", "-" } },
+	{ "Closing", { "-", "-", "-", "-", "-", "-", "Closed", "Closed", "Closed", "-", "-" } },
+	{ "Closed", { "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-" } },
 };
 
 static const enum session_event own_events[] = { SESSION_EVENT_DONE, SESSION_EVENT_FAIL, SESSION_EVENT_EXPIRED,
-						 SESSION_EVENT_RETRY };
+						 SESSION_EVENT_RETRY, SESSION_EVENT_HOLD };
 
 static const char *name_of(enum session_state state)
 {
@@ -108,8 +110,8 @@ static void no_exit_skips_thaw_or_abort(void **state)
 			enum session_state next = session_next((enum session_state)s, (enum session_event)e);
 			if (next == SESSION_NONE || next == SESSION_ABORTING_WRITERS)
 				continue;
-			/* forward, and by one step only: none of the thaws is jumped over */
-			assert_int_equal(next, s + 1);
+			/* forward, and by one step only: none of the thaws is jumped over; but who copies does not hold */
+			assert_true((int)next == s + 1 || (s == SESSION_CUTTING && next == SESSION_THAWING_SYSTEM));
 		}
 	}
 	for (int s = SESSION_IDLE; s < SESSION_STATE_COUNT; s++) {
