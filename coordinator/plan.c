@@ -544,13 +544,13 @@ static void made(struct session *s)
 {
 	struct err err = { 0 };
 
-	if (check_window(s, &err) < 0) {
+	if (!s->options.hold && (plan_check_volumes(s, &err) < 0 || check_window(s, &err) < 0)) {
 		session_fail(s, &err);
 		return;
 	}
 	assign_instants(s);
 	assign_repairs(s);
-	session_post(s, SESSION_EVENT_DONE);
+	plan_storage(s);
 }
 
 static void resolved(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)

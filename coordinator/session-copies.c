@@ -46,8 +46,17 @@ static void prepared(struct session *s, const struct err *err)
 	participants_done(s);
 }
 
+static json_t *ask_prepare(struct session *s, struct member *m, struct fd_slots *slots)
+{
+	json_t *row = copies_member_row(s, m, slots);
+
+	json_object_set(row, "StoreSize", json_object_get(m->place, "StoreSize"));
+	json_object_set(row, "Pvs", json_object_get(m->place, "Pvs"));
+	return row;
+}
+
 static const struct copies_op prepare_op = {
-	.name = "prepare", .ask = copies_member_row, .take = take_places, .done = prepared
+	.name = "prepare", .ask = ask_prepare, .take = take_places, .done = prepared
 };
 
 void copies_prepare(struct session *s)

@@ -30,6 +30,11 @@ json_t *plan_storage_domains(const struct session *session); /* what the members
 /* The writers that take part, and what volumes that the plan has added share. */
 json_t *plan_late_domains(const struct session *session);
 
+/* plan-storage.c: the rules that concern the volumes as such; where the copies' stores go, and what has to make room for them.
+ * plan_storage ends the planning, with DONE or FAIL. */
+int plan_check_volumes(const struct session *session, struct err *err);
+void plan_storage(struct session *session);
+
 /* plan-activation.c: expected writers that are not running and can be started by the bus. False: there are none, or
  * nobody can start them; else plan_resolve is called when they are there, have failed, or have had their time. */
 bool activation_start(struct session *session);

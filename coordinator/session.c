@@ -63,6 +63,7 @@ struct session *session_free(struct session *s)
 	for (size_t i = 0; i < s->n_members; i++) {
 		json_decref(s->members[i].volume);
 		json_decref(s->members[i].below);
+		json_decref(s->members[i].place);
 		json_decref(s->members[i].cut);
 		json_decref(s->records[i]);
 	}

@@ -81,6 +81,7 @@ struct member {
 	unsigned instant_group;
 	bool repair;                 /* a writer gets it read-write in PostSnapshot */
 	int source, store, directory; /* descriptors from prepare and open; -1 */
+	json_t *place;               /* where its store goes: StoreSize, Pvs; NULL: where the volume is */
 	json_t *steps;               /* while the window is open: what the provider needs done in it */
 	json_t *cut;                 /* when the copy was made, and what the provider says of it */
 };
@@ -167,7 +168,7 @@ struct session {
 	uint64_t writes_held; /* from the first to the last moment that any volume was held */
 	bool clean, flushed; /* the providers vouch for the filesystem; nothing to flush since prepare */
 	bool created_copies, holds_senders;
-	size_t removing;
+	size_t removing, evicting; /* copies */
 	json_t *records[SESSION_MEMBERS_MAX]; /* what seal writes beside each copy */
 
 	struct lock *lock, *writer_lock;

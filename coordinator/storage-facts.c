@@ -109,6 +109,7 @@ struct storage_limits storage_limits_of(const struct config *config)
 	struct storage_limits limits = storage_default_limits();
 
 	limits.max_volumes = config->max_volumes;
+	limits.max_cow_copies = config->max_cow_copies;
 	limits.max_other_copies = config->max_copies;
 	return limits;
 }

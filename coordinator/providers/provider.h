@@ -111,6 +111,6 @@ extern const struct provider_op absent_ops[];
  * storage-set    {"For": volume id, "On": store id, "Max": bytes or -1, "Guaranteed": b}, durable on return            -> {}
  *                "On" absent: the association is deleted
  *
- * A member of `prepare` that vssd has placed also has "StoreSize": bytes, "Pvs": [devices], "Evict": [copies of the same
- * volume that are to be removed first].
+ * A member of `prepare` that vssd has placed also has "StoreSize": bytes, "Pvs": [devices]; the copies that had to make room
+ * are gone by then.
  */

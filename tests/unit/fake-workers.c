@@ -90,11 +90,29 @@ void fake_workers_volume(struct workers *w, const char *path, const char *id, co
 					domain ? domain : id));
 }
 
+static json_t *disks(void)
+{
+	return json_pack("[{ss ss ss sb}]", "Device", "sda", "Number", "8:0", "Kind", "disk", "Virtual", 0);
+}
+
+/* One volume group, with room for everything. */
+static json_t *storage(const char *role)
+{
+	json_int_t size = (json_int_t)1 << 40;
+
+	if (strcmp(role, "lvm") != 0)
+		return json_object();
+	return json_pack("{s[{ss ss sI sI si s[{ss ss sI sI so}]}]}", "Groups", "Uuid", "vg-1", "Name", "vg", "Size", size, "Free",
+			 size, "ExtentSize", 4 << 20, "Pvs", "Uuid", "pv-1", "Device", "/dev/sda", "Size", size, "Free", size,
+			 "Disks", disks());
+}
+
 void fake_workers_held_volume(struct workers *w, const char *path, const char *id)
 {
-	json_t *volume = json_pack("{ss ss ss ss ss ss sb s[s] s[{ss}] s{ss ss}}", "Path", path, "Id", id, "Provider", "lvm",
-				   "FsUuid", "fs-2", "VgUuid", "vg-1", "Device", "/dev/vg/fake", "Mounted", 1, "Domains", id,
-				   "Layers", "Number", id, "Dm", "Name", id, "Number", id);
+	json_t *volume = json_pack("{ss ss ss ss ss ss sb s[s] s[{ss}] s{ss ss} ss si so}", "Path", path, "Id", id,
+				   "Provider", "lvm", "FsUuid", "fs-2", "VgUuid", "vg-1", "Device", "/dev/vg/fake",
+				   "Mounted", 1, "Domains", id, "Layers", "Number", id, "Dm", "Name", id, "Number", id, "Kind",
+				   "cow", "LvSize", 1 << 30, "Disks", disks());
 
 	json_array_append_new(w->volumes, volume);
 }
@@ -222,6 +240,10 @@ static json_t *usual_answer(struct workers *w, const struct job *job, int *fds, 
 	if (strcmp(job->op, "resolve") == 0 || strcmp(job->op, "list") == 0) {
 		json_decref(members);
 		return job->op[0] == 'r' ? resolve(w, job->request) : list(w, job->role);
+	}
+	if (strcmp(job->op, "storage-list") == 0) {
+		json_decref(members);
+		return storage(job->role);
 	}
 	if (strcmp(job->op, "remove") == 0)
 		json_object_del(w->copies, json_string_value(json_object_get(job->request, "Copy")));

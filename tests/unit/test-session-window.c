@@ -219,6 +219,69 @@ static void slow_flush_of_the_btrfs_fails_the_set(void **state)
 	world_free(w);
 }
 
+/* ---- where the stores go ---- */
+
+static void stores_are_placed_before_prepare(void **state)
+{
+	struct world *w = world_new(NULL);
+	json_t *member;
+
+	assert_created(w, set_of(w, "vol data"));
+	assert_true(tape_before("job storage-list", "job prepare"));
+	member = json_array_get(json_object_get(fake_workers_request(w->workers, "lvm prepare"), "Members"), 0);
+	assert_true(json_integer_value(json_object_get(member, "StoreSize")) > 0);
+	assert_int_equal(json_array_size(json_object_get(member, "Pvs")), 1);
+	member = json_array_get(json_object_get(fake_workers_request(w->workers, "btrfs prepare"), "Members"), 0);
+	assert_null(json_object_get(member, "StoreSize"));
+	world_free(w);
+}
+
+static void no_room(void **state)
+{
+	struct world *w = world_with_writer();
+	struct session *s;
+
+	fake_workers_rule(w->workers, "lvm storage-list", FAKE_OK, VSS_OK,
+			  "{\"Groups\": [{\"Uuid\": \"vg-1\", \"Name\": \"vg\", \"Size\": 1073741824, \"Free\": 0, \"ExtentSize\": 4194304,"
+			  "\"Pvs\": [{\"Uuid\": \"pv-1\", \"Device\": \"/dev/sda\", \"Size\": 1073741824, \"Free\": 0,"
+			  "\"Disks\": [{\"Device\": \"sda\", \"Number\": \"8:0\", \"Kind\": \"disk\", \"Virtual\": false}]}]}]}");
+	s = set_of(w, "vol");
+	world_assert_failed(w, s, VSS_E_INSUFFICIENT_STORAGE);
+	assert_int_equal(tape_find("PrepareBackup"), -1);
+	world_assert_next_set_works(w);
+	world_free(w);
+}
+
+static void storage_cannot_be_asked(void **state)
+{
+	struct world *w = world_with_writer();
+	struct session *s;
+
+	fake_workers_rule(w->workers, "storage-list", FAKE_ERROR, VSS_E_TIMED_OUT, NULL);
+	s = set_of(w, "vol");
+	world_assert_failed(w, s, VSS_E_TIMED_OUT);
+	world_free(w);
+}
+
+/* The requestor goes while storage is asked: nobody is there when it answers. */
+static void requestor_dies_while_storage_is_asked(void **state)
+{
+	struct world *w = world_with_writer();
+	struct session *s;
+
+	fake_workers_rule(w->workers, "storage-list", FAKE_HOLD, VSS_OK, NULL);
+	s = set_of(w, "vol");
+	assert_state(s, "Planning");
+	session_owner_lost(s);
+	world_turns(w);
+	assert_int_equal(w->closed, 1);
+	fake_workers_answer(w->workers, "storage-list", VSS_OK);
+	fake_workers_answer(w->workers, "storage-list", VSS_OK);
+	world_turns(w);
+	world_assert_next_set_works(w);
+	world_free(w);
+}
+
 /* ---- failures ---- */
 
 static void fails_and_frees(struct world *w, enum vss_error error)
@@ -424,6 +487,10 @@ int main(void)
 		cmocka_unit_test(refused_without_a_guard),
 		cmocka_unit_test(refused_on_top_of_each_other),
 		cmocka_unit_test(slow_flush_of_the_btrfs_fails_the_set),
+		cmocka_unit_test(stores_are_placed_before_prepare),
+		cmocka_unit_test(no_room),
+		cmocka_unit_test(storage_cannot_be_asked),
+		cmocka_unit_test(requestor_dies_while_storage_is_asked),
 		cmocka_unit_test(arm_fails),
 		cmocka_unit_test(arm_cannot_be_asked),
 		cmocka_unit_test(arm_answers_nonsense),
