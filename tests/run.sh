@@ -45,7 +45,7 @@ packages=(
 	libjansson-dev libmount-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
 	binutils btrfs-progs dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount procps python3 python3-dbus python3-gi
-	shellcheck snapper sqlite3 tar util-linux valgrind
+	qemu-guest-agent qemu-system-x86 qemu-utils shellcheck snapper sqlite3 tar util-linux valgrind
 	# to boot a container
 	mmdebstrap systemd systemd-container
 	# to boot a machine with device-mapper

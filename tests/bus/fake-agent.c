@@ -344,7 +344,8 @@ static bool take_lines(struct fake_agent *agent, char *buffer, size_t *used)
 		autojson json_t *request = json_loadb(buffer + skip, n - skip, 0, NULL);
 		memmove(buffer, buffer + n, *used - n);
 		*used -= n;
-		if (!request)
+		json_t *arguments = json_object_get(request, "arguments");
+		if (!request || (arguments && !json_is_object(arguments)))
 			put_text(agent, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Invalid JSON syntax\"}}\n");
 		else if (!carry_out(agent, request))
 			return false;

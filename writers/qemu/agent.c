@@ -55,7 +55,7 @@ static enum agent_result broken(struct agent *agent, enum channel_result result,
 static enum channel_result send_command(struct agent *agent, const char *command, json_t *arguments, bool reset,
 					const struct patience *patience)
 {
-	autojson json_t *request = json_pack("{ss sO?}", "execute", command, "arguments", arguments);
+	autojson json_t *request = json_pack("{ss sO*}", "execute", command, "arguments", arguments);
 	autofree char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	autofree char *line = NULL;
 	int n = text ? asprintf(&line, "%s%s\n", reset ? "\xFF" : "", text) : -1;

@@ -154,7 +154,7 @@ static json_t *run_vssctl(struct guest *guest, const struct patience *patience, 
 		text_format(why, 200, "vssctl cannot be run in it: %.150s", guest->agent.why);
 		return NULL;
 	}
-	of = json_pack("{sO?}", "pid", json_object_get(started, "pid"));
+	of = json_pack("{sO*}", "pid", json_object_get(started, "pid"));
 	for (;;) {
 		json_decref(status);
 		status = NULL;
@@ -204,24 +204,40 @@ static json_t *decode(const char *text)
 	return plain ? json_loadb(plain, used, 0, NULL) : NULL;
 }
 
-/* Copies of a guest's volume inside the guest belong on that volume, or there should be none: on another disk they would be
- * copied along, and a disk that is moved would leave them behind. */
+/* A volume's id holds the uuid of its filesystem or volume group; where its copies are kept is "fs:UUID", "vg:UUID", or a part of
+ * a group ("pv:UUID", "pool:UUID"), of which is not known whose it is. */
+static enum vss_verdict judge_association(const char *of, const char *on)
+{
+	const char *uuid = strchr(on, ':');
+
+	if (uuid && uuid[1] && strstr(of, uuid + 1))
+		return VSS_VERDICT_OK;
+	return strncmp(on, "fs:", 3) == 0 || strncmp(on, "vg:", 3) == 0 ? VSS_VERDICT_BAD : VSS_VERDICT_UNKNOWN;
+}
+
+/* Copies of a guest's volume inside the guest belong where the volume is, or there should be none: on another disk they would
+ * be copied along, and a disk that is moved would leave them behind. */
 static void judge_associations(struct bundled_task *task, json_t *rows)
 {
-	char foreign[LIST_SIZE] = "";
+	char foreign[LIST_SIZE] = "", parts[LIST_SIZE] = "";
 	size_t i;
 	json_t *row;
 
 	json_array_foreach(rows, i, row) {
-		json_t *of = json_object_get(row, "For"), *on = json_object_get(row, "On");
-		if (!json_is_string(of) || json_equal(of, on))
-			continue;
-		list(foreign, json_string_value(of));
+		const char *of = json_string_value(json_object_get(row, "For")) ?: "";
+		const char *on = json_string_value(json_object_get(row, "On")) ?: "";
+		const char *name = json_string_value(json_object_get(row, "Volume")) ?: of;
+		enum vss_verdict verdict = judge_association(of, on);
+		if (verdict != VSS_VERDICT_OK)
+			list(verdict == VSS_VERDICT_BAD ? foreign : parts, name);
 	}
 	if (*foreign)
-		bundled_check(task, "shadow storage", VSS_VERDICT_BAD, "not on the volume itself: %s", foreign);
+		bundled_check(task, "shadow storage", VSS_VERDICT_BAD, "copies are not kept on the volume's own: %s", foreign);
+	else if (*parts)
+		bundled_check(task, "shadow storage", VSS_VERDICT_UNKNOWN, "whose disk they are kept on: %s", parts);
 	else
-		bundled_check(task, "shadow storage", VSS_VERDICT_OK, json_array_size(rows) ? "on its own volumes" : "none");
+		bundled_check(task, "shadow storage", VSS_VERDICT_OK,
+			      json_array_size(rows) ? "each volume's copies on its own" : "none");
 }
 
 static void check_shadow_storage(struct bundled_task *task, struct guest *guest, json_t *info,

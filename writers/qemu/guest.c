@@ -283,7 +283,7 @@ static enum vss_result serve_prepare(struct bundled_task *task)
 
 static int announce(const struct bundled_task *task, const struct guest *guest, struct err *err)
 {
-	autojson json_t *note = json_pack("{ss ss sO? ss sI sI}", "Guest", guest->name, "Agent", guest_agent_address(task),
+	autojson json_t *note = json_pack("{ss ss sO* ss sI sI}", "Guest", guest->name, "Agent", guest_agent_address(task),
 					  "Disks", disks_of(task), "Set", task->set, "Since", (json_int_t)time(NULL),
 					  "ThawFor", (json_int_t)span(task, "ThawFor"));
 
@@ -396,7 +396,7 @@ static void document(struct bundled_task *task, const struct guest *guest)
 		[PHASE_LEFT_OUT] = "running",
 	};
 
-	task->document = json_pack("{ss ss sO?}", "State", states[guest->phase], "Reason",
+	task->document = json_pack("{ss ss sO*}", "State", states[guest->phase], "Reason",
 				   guest->phase == PHASE_LEFT_OUT ? guest->why : "", "Disks", disks_of(task));
 	if (guest->phase == PHASE_READY)
 		json_object_update_new(task->document, json_pack("{sI sI}", "Filesystems", guest->filesystems, "FrozenUsec",
