@@ -28,6 +28,7 @@ ONLY_IN = {
     "btrfsutil.h": r"coordinator/providers/",
     "lvm2cmd.h": r"coordinator/providers/lvm/",
     "libdevmapper.h": r"coordinator/(providers|guard|watch)/",
+    "libpq-fe.h": r"writers/postgresql/|tests/system/pg-ledger",
     "libmount/libmount.h": r"coordinator/providers/",
     "blkid/blkid.h": r"coordinator/providers/",
     "libsmartcols/libsmartcols.h": r"requestor/vssctl/",

@@ -42,9 +42,9 @@ bench      default long       Benchmarks run
 packages=(
 	# to build
 	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libdevmapper-dev
-	libjansson-dev libmount-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
+	libjansson-dev libmount-dev libpq-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
-	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount procps python3 python3-dbus python3-gi
+	binutils btrfs-progs dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
 	qemu-guest-agent qemu-system-x86 qemu-utils shellcheck snapper sqlite3 tar util-linux valgrind
 	# to boot a container
 	mmdebstrap systemd systemd-container
@@ -291,9 +291,9 @@ stage_stress() {
 stage_options() {
 	local option
 
-	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dexamples=false -Ddocs=false
+	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dwriter-postgresql=disabled -Dexamples=false -Ddocs=false
 	[ "$level" = long ] || return 0
-	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled examples=false docs=false tests=false bench=true; do
+	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled writer-postgresql=disabled examples=false docs=false tests=false bench=true; do
 		check "$option" build_without "${option%=*}" "-D$option"
 	done
 }

@@ -66,6 +66,9 @@ struct bundled_task {
  * 0; -ETIMEDOUT; -ECANCELED; another negative errno. */
 int bundled_wait(const struct bundled_task *task, int fd, short events, uint64_t until);
 
+/* In work that never waits: 0; -ETIMEDOUT after the deadline; -ECANCELED. */
+int bundled_expired(const struct bundled_task *task);
+
 /* `return bundled_fail(task, VSS_RESULT_RETRYABLE, "why")` */
 enum vss_result bundled_fail(struct bundled_task *task, enum vss_result result, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

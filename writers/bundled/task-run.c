@@ -38,6 +38,15 @@ int bundled_wait(const struct bundled_task *task, int fd, short events, uint64_t
 	}
 }
 
+int bundled_expired(const struct bundled_task *task)
+{
+	struct pollfd cancel = { task->cancel, POLLIN, 0 };
+
+	if (poll(&cancel, 1, 0) > 0)
+		return -ECANCELED;
+	return clock_now() >= task->deadline ? -ETIMEDOUT : 0;
+}
+
 enum vss_result bundled_fail(struct bundled_task *task, enum vss_result result, const char *format, ...)
 {
 	va_list args;
