@@ -44,7 +44,7 @@ packages=(
 	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libdevmapper-dev
 	libjansson-dev libmount-dev libpq-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
-	binutils btrfs-progs dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
+	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
 	qemu-guest-agent qemu-system-x86 qemu-utils shellcheck snapper sqlite3 tar util-linux valgrind
 	# to boot a container
 	mmdebstrap systemd systemd-container

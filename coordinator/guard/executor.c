@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
@@ -15,6 +14,7 @@
 #include "coordinator/guard/guard.h"
 #include "coordinator/guard/message.h"
 #include "coordinator/guard/run.h"
+#include "coordinator/guard/spawn.h"
 
 #define PRIORITY 40
 #define CHECK_INTERVAL_MS 1000
@@ -129,19 +129,10 @@ static int next_word(struct executor *x, size_t *ret_n)
 static void start_anew(const struct executor *x)
 {
 	char *argv[] = { (char *)x->program, (char *)"--run-directory", (char *)x->run_directory, NULL };
-	posix_spawnattr_t attributes;
-	sigset_t none;
 	pid_t pid;
 
-	if (getenv("INVOCATION_ID"))
-		return;
-	sigemptyset(&none);
-	if (posix_spawnattr_init(&attributes) != 0)
-		return;
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-	posix_spawn(&pid, "/proc/self/exe", NULL, &attributes, argv, environ);
-	posix_spawnattr_destroy(&attributes);
+	if (!getenv("INVOCATION_ID"))
+		spawn_self(argv, -1, true, &pid);
 }
 
 static void outlive(struct executor *x)

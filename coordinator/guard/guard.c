@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/guard/spawn.h"
+
 #define EXECUTOR_FD 3
 
 const struct kernel *guard_kernel = &real_kernel;
@@ -25,6 +27,7 @@ int guard_main(int argc, char **argv, const struct kernel *kernel)
 	const char *run_directory = GUARD_RUN_DIRECTORY;
 
 	guard_kernel = kernel;
+	spawn_remember_self();
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--executor") == 0)
 			executor = true;

@@ -2,39 +2,21 @@
 #include "coordinator/guard/half.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
-
-#define EXECUTOR_FD 3
+#include "coordinator/guard/spawn.h"
 
 static int spawn(const char *program, const char *run_directory, int socket, pid_t *ret_pid)
 {
 	char *argv[] = { (char *)program, (char *)"--executor", (char *)"--run-directory", (char *)run_directory,
 			 NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none;
-	int r = posix_spawn_file_actions_init(&actions);
 
-	if (r != 0)
-		return r;
-	posix_spawn_file_actions_adddup2(&actions, socket, EXECUTOR_FD);
-	posix_spawn_file_actions_addclosefrom_np(&actions, EXECUTOR_FD + 1);
-	sigemptyset(&none);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-	r = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attributes, argv, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return r;
+	return spawn_self(argv, socket, false, ret_pid);
 }
 
 int half_start(struct half *half, const char *program, const char *run_directory, struct err *err)
@@ -48,6 +30,7 @@ int half_start(struct half *half, const char *program, const char *run_directory
 	autoclose int theirs = ends[1];
 	r = spawn(program, run_directory, theirs, &half->pid);
 	if (r != 0) {
+		waitpid(half->pid, NULL, 0);
 		half->pid = 0;
 		return err_errno(err, r, VSS_E_OUT_OF_MEMORY, "vss-guard cannot start its executor");
 	}

@@ -228,8 +228,8 @@ static void release_rest(struct run *run)
 {
 	while (release_pending(&run->release) > 0) {
 		release_sweep(&run->release);
-		poll(&(struct pollfd){ .fd = crew_fd(run->release.crew), .events = POLLIN }, 1, SWEEP_INTERVAL_MS);
-		crew_clear(run->release.crew);
+		for (int i = 0; i < SWEEP_INTERVAL_MS && release_pending(&run->release) > 0; i++)
+			poll(NULL, 0, 1);
 	}
 }
 

@@ -291,14 +291,25 @@ void window_half_ended(struct window *w)
 		window_heard(w);
 	half_bury(&w->half);
 	w->release.holder = 0;
+	w->sweep_due = 0;
 	window_fence(w, FAULT_EXECUTOR);
 	window_step(w);
 }
 
+/* What is in flight may fail at once, again and again: not more often than every interval. */
+static void sweep(struct window *w)
+{
+	uint64_t now = clock_now();
+
+	if (release_pending(&w->release) == 0 || now < w->sweep_due)
+		return;
+	w->sweep_due = now + (now < w->fenced_at + SLOW_AFTER ? SWEEP_INTERVAL : SLOW_SWEEP_INTERVAL);
+	release_sweep(&w->release);
+}
+
 static void step_fenced(struct window *w)
 {
-	if (release_pending(&w->release) > 0)
-		release_sweep(&w->release);
+	sweep(w);
 	if (release_pending(&w->release) == 0 && w->half.pid == 0)
 		end(w);
 	else if (w->client && clock_now() >= w->fenced_at + STUCK_AFTER) {
@@ -320,10 +331,7 @@ void window_step(struct window *w)
 
 uint64_t window_due(const struct window *w)
 {
-	uint64_t now;
-
 	if (w->state < WINDOW_FENCED)
 		return w->deadline;
-	now = clock_now();
-	return now + (now < w->fenced_at + SLOW_AFTER ? SWEEP_INTERVAL : SLOW_SWEEP_INTERVAL);
+	return w->state == WINDOW_FENCED ? w->sweep_due : clock_now() + SLOW_SWEEP_INTERVAL;
 }

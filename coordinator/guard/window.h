@@ -34,7 +34,7 @@ struct window {
 	struct crew *crew;
 	struct half half;
 	struct release release;
-	uint64_t deadline, fenced_at;
+	uint64_t deadline, fenced_at, sweep_due;
 	bool counted; /* among those for which grace periods are expedited */
 
 	/* Hears of every answer: at ARMED, HELD, and the end. NULL once the client is gone. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "coordinator/providers/request.h"
 
+#include <fcntl.h>
+#include <string.h>
+
 #include "common/cleanup.h"
 #include "common/id.h"
 
@@ -72,4 +75,17 @@ int request_fd(const json_t *object, const char *key, const struct fd_list *fds,
 bool request_flag(const json_t *object, const char *key)
 {
 	return json_is_true(json_object_get(object, key));
+}
+
+const char *request_host(const json_t *request, char machine[MACHINE_ID_SIZE])
+{
+	const char *host = json_string_value(json_object_get(request, "Host"));
+
+	if (host)
+		return host;
+	autoclose int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, machine, MACHINE_ID_SIZE - 1);
+	machine[n > 0 ? n : 0] = '\0';
+	machine[strcspn(machine, "\n")] = '\0';
+	return machine;
 }

@@ -15,4 +15,9 @@ json_t *request_array(const json_t *object, const char *key, struct err *err);	/
 /* -1 with err; the descriptor stays the frame's. */
 int request_fd(const json_t *object, const char *key, const struct fd_list *fds, struct err *err);
 
+#define MACHINE_ID_SIZE 33
+
+/* The request's host or, where it names none, this machine's id; empty where it has none. */
+const char *request_host(const json_t *request, char machine[MACHINE_ID_SIZE]);
+
 bool request_flag(const json_t *object, const char *key); /* false when absent */

@@ -13,7 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
-#include "coordinator/providers/btrfs/record.h"
+#include "coordinator/providers/record.h"
 #include "coordinator/providers/btrfs/store.h"
 
 #define COPY "b2014c9e-8711-4c5c-a5a9-3cf384484757"

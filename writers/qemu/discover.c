@@ -52,12 +52,12 @@ static void ask_monitor(json_t *row, json_t *disks, const char *guest, const cha
 	char status[32];
 	enum channel_result result = monitor_ask(address, status, files, &patience, &err);
 
-	if (result == CHANNEL_OK) {
+	if (result == CHANNEL_OK)
 		json_object_set(remembered, guest, files);
-		add_known(disks, files);
-	} else {
-		add_known(disks, json_object_get(remembered, guest));
-	}
+	/* One that hangs is noticed when it is to be frozen; its disks are those that it had. */
+	else if (json_object_get(remembered, guest))
+		err.code = VSS_OK;
+	add_known(disks, json_object_get(remembered, guest));
 	if (err.code)
 		note_problem(row, &err);
 }

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/btrfs.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,19 +13,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "coordinator/providers/beneath.h"
 
 #define SYSFS_BTRFS "/sys/fs/btrfs"
 #define WORTH_FLUSHING (1ull << 20) /* bytes; less is written by the snapshot's own commit in no time */
-
-int open_beneath(int dir, const char *path, int flags)
-{
-	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-
-	return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
-}
 
 int filesystem_uuid(int fd, char uuid[ID_SIZE], struct err *err)
 {

@@ -32,6 +32,3 @@ int filesystem_sync(int fd, struct err *err);
 /* Writes out what waits for it where that shortens a snapshot's own commit. On a filesystem that is all but clean a
  * commit of its own would only cost time: the snapshot flushes its source in any case. */
 int filesystem_flush(int fd, struct err *err);
-
-/* Opens path below dir; never follows a link nor leaves dir. -1 with errno. */
-int open_beneath(int dir, const char *path, int flags);

@@ -12,7 +12,7 @@
 #include "coordinator/providers/btrfs/copy.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/ops.h"
-#include "coordinator/providers/btrfs/record.h"
+#include "coordinator/providers/record.h"
 #include "coordinator/providers/btrfs/store.h"
 #include "coordinator/providers/request.h"
 

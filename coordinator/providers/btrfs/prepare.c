@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 
 #include "common/cleanup.h"
+#include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/ops.h"
 #include "coordinator/providers/btrfs/store.h"

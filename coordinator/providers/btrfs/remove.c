@@ -12,22 +12,6 @@
 #include "coordinator/providers/btrfs/store.h"
 #include "coordinator/providers/request.h"
 
-#define MACHINE_ID_SIZE 33
-
-/* The request's host or, where it names none, this machine's id; empty where it has none. */
-static const char *get_host(const json_t *request, char machine[MACHINE_ID_SIZE])
-{
-	const char *host = json_string_value(json_object_get(request, "Host"));
-
-	if (host)
-		return host;
-	autoclose int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, machine, MACHINE_ID_SIZE - 1);
-	machine[n > 0 ? n : 0] = '\0';
-	machine[strcspn(machine, "\n")] = '\0';
-	return machine;
-}
-
 /* The store above an open place. A place that was removed meanwhile has none: 0 with *ret -1. */
 static int store_above(int place, const char *copy, int *ret, struct err *err)
 {
@@ -82,7 +66,7 @@ int btrfs_abort(json_t *request, const struct fd_list *fds, json_t *answer, stru
 {
 	json_t *members = request_array(request, "Members", err), *entry;
 	char machine[MACHINE_ID_SIZE];
-	const char *host = get_host(request, machine);
+	const char *host = request_host(request, machine);
 	struct err failure = { 0 };
 	size_t i;
 
@@ -124,7 +108,7 @@ int btrfs_remove(json_t *request, const struct fd_list *fds, json_t *answer, str
 		    err, VSS_E_PROVIDER_VETO,
 		    "The btrfs filesystem %s is mounted read-only: remount it read-write to delete the copy %s", uuid,
 		    copy);
-	if (check_unused(copy, err) < 0 || place_remove(store, copy, get_host(request, machine), err) < 0)
+	if (check_unused(copy, err) < 0 || place_remove(store, copy, request_host(request, machine), err) < 0)
 		return -1;
 	return filesystem_sync(store, err);
 }

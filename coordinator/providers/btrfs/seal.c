@@ -6,9 +6,10 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
+#include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/ops.h"
-#include "coordinator/providers/btrfs/record.h"
+#include "coordinator/providers/record.h"
 #include "coordinator/providers/btrfs/store.h"
 #include "coordinator/providers/btrfs/subvolume.h"
 #include "coordinator/providers/request.h"

@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
+#include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/ops.h"
 #include "coordinator/providers/btrfs/store.h"

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 
 #define NESTED_MAX 10000u /* subvolumes that one deletion takes along */

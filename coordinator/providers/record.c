@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "coordinator/providers/btrfs/record.h"
+#include "coordinator/providers/record.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/names.h"
-#include "coordinator/providers/btrfs/filesystem.h"
+#include "coordinator/providers/beneath.h"
 
 static int write_all(int fd, const char *text, size_t length)
 {

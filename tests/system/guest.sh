@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
+# A small virtual machine: Debian's cloud kernel under QEMU without acceleration, with busybox, qemu-ga and one disk, on which
+# a program counts. Source it after lib.sh.
+#
+# The kernel's package is fetched once, from where this machine's apt gets its packages, and kept in
+# ${XDG_CACHE_HOME:-/var/cache}/vssd-tests.
+# shellcheck source=tests/system/lib.sh
+[ -n "${lab+set}" ] || . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# shellcheck disable=SC2034 # for scene_start
+guest_tools=(qemu-system-x86_64 qemu-img busybox depmod dpkg-deb)
+guest_modules=(virtio_pci virtio_blk virtio_console)
+
+# guest_kernel: its package's path; fails where it cannot be had.
+guest_kernel() {
+	local cache=${XDG_CACHE_HOME:-/var/cache}/vssd-tests package found
+
+	mkdir -p "$cache"
+	(
+		flock 9
+		found=$(find "$cache" -name 'linux-image-*-cloud-amd64_*.deb' | sort -V | tail -n 1)
+		if [ -z "$found" ]; then
+			package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+			[ -n "$package" ] || exit 1
+			cd "$cache" || exit 1
+			timeout 120 apt-get -qq download "$package" >&2 || exit 1
+			found=$(find "$cache" -name "${package}_*.deb" | head -n 1)
+		fi
+		[ -s "$found" ] && echo "$found"
+	) 9>"$cache/lock.kernel"
+}
+
+# guest_add PROGRAM...: with the libraries that it needs, below $lab/guest/root.
+guest_add() {
+	local program file
+
+	for program in "$@"; do
+		for file in "$program" $(ldd "$program" 2>/dev/null | grep -o '/[^ )]*'); do
+			[ -e "$lab/guest/root$file" ] || install -D "$file" "$lab/guest/root$file"
+		done
+	done
+}
+
+guest_init() {
+	cat <<-'INIT'
+		#!/bin/busybox sh
+		/bin/busybox --install -s /bin
+		export PATH=/bin:/usr/sbin:/usr/bin
+		mkdir -p /proc /sys /dev /run /mnt /tmp
+		mount -t proc proc /proc
+		mount -t sysfs sysfs /sys
+		mount -t devtmpfs dev /dev
+		while read -r module; do insmod "$module"; done </modules
+		until [ -e /dev/vda ] && [ -e /dev/vport1p1 -o -e /dev/vport0p1 ]; do usleep 20000; done
+		mount -t ext4 /dev/vda /mnt
+		count() {
+			i=0
+			while i=$((i + 1)); do
+				printf '%012d\n' $i | dd of=/mnt/first conv=fsync,notrunc 2>/dev/null
+				printf '%012d\n' $i | dd of=/mnt/second conv=fsync,notrunc 2>/dev/null
+			done
+		}
+		count &
+		[ ! -x /start ] || /start
+		exec qemu-ga -m virtio-serial -p /dev/vport*p1 -t /run -F/hook
+	INIT
+}
+
+guest_hook() {
+	printf '#!/bin/sh\nexit 0\n'
+}
+
+# guest_build PACKAGE: $lab/guest/kernel and $lab/guest/initramfs. What is in $lab/guest/root already goes with it.
+guest_build() {
+	local root=$lab/guest/root modules=$lab/guest/modules release module
+
+	mkdir -p "$root/bin" "$root/lib/modules" "$modules"
+	# The filesystem is built in.
+	dpkg-deb --fsys-tarfile "$1" | tar -x -C "$modules" --wildcards './boot/vmlinuz-*' './lib/modules/*/modules.*' \
+		'./lib/modules/*/kernel/drivers/virtio/*' './lib/modules/*/kernel/drivers/block/virtio_blk.ko' \
+		'./lib/modules/*/kernel/drivers/char/virtio_console.ko'
+	release=$(basename "$modules"/lib/modules/*)
+	mv "$modules"/boot/vmlinuz-* "$lab/guest/kernel"
+	depmod -b "$modules" "$release"
+	for module in "${guest_modules[@]}"; do
+		modprobe -d "$modules" -S "$release" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
+	done | awk '!seen[$0]++' | while read -r module; do
+		install -D "$module" "$root/lib/modules/$(basename "$module")"
+		echo "/lib/modules/$(basename "$module")"
+	done >"$root/modules"
+	guest_add "$(command -v qemu-ga)"
+	install "$(command -v busybox)" "$root/bin/busybox"
+	guest_init >"$root/init"
+	[ -e "$root/hook" ] || guest_hook >"$root/hook"
+	chmod 755 "$root/init" "$root/hook"
+	(cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 >"$lab/guest/initramfs"
+	rm -rf "$modules"
+}
+
+# guest_start DISK [QEMU-OPTION...]: sockets $lab/qga.sock and $lab/qmp.sock.
+guest_start() {
+	local disk=$1
+
+	shift
+	lab_spawn guest qemu-system-x86_64 -nodefaults -M q35,accel=tcg -m 256 -nographic -no-reboot \
+		-kernel "$lab/guest/kernel" -initrd "$lab/guest/initramfs" \
+		-append "console=ttyS0 quiet panic=-1 rcupdate.rcu_expedited=1" -serial "file:$lab/guest/console" \
+		-drive "file=$disk,if=virtio,discard=unmap" -qmp "unix:$lab/qmp.sock,server=on,wait=off" -device virtio-serial-pci \
+		-chardev "socket,id=qga,path=$lab/qga.sock,server=on,wait=off" \
+		-device virtserialport,chardev=qga,name=org.qemu.guest_agent.0 "$@"
+}

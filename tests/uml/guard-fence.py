@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The fence: one of four volumes lies on a disk that takes five seconds, and whoever matters is killed or stopped at every
+step of a window. The other three are free within the deadline plus one second, the slow one is named and free once its
+own I/O returns, and no suspend or freeze that comes late survives. Runs in a virtual machine.
+
+Usage: guard-fence.py STEPPER DISK SLOW-DISK [long]
+"""
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from guard_lab import Connection, Guard, SlowDisk, Volume, close_all, plan, run, status, wait_until, RUN
+
+stepper, disk, slow_device = sys.argv[1:4]
+long = sys.argv[4:5] == ["long"]
+only = [int(n) for n in sys.argv[5:]]
+STEPS = "/run/guard-step"
+signal.alarm(3000 if long else 150)  # whatever hangs
+DEADLINE, SLOW_MS = 1.0, 5000
+N = 4
+
+# Where the window is stopped. slow_at "hold": the disk is slow from the beginning, the hold itself gets stuck; "step": from
+# the step on, the release gets stuck. mounted: the slow volume has a filesystem; otherwise a raw writer keeps it busy.
+POINTS = [
+    (f"{op} {n} {when}", slow_at)
+    for op, n, when, slow_at in [
+        ("freeze", 1, "before", "hold"), ("freeze", 2, "after", "hold"), ("freeze", 4, "before", "hold"),
+        ("freeze", 4, "after", "step"),
+        ("suspend", 1, "before", "step"), ("suspend", 2, "after", "step"), ("suspend", 4, "after", "step"),
+        ("status", 1, "before", "step"), ("status", 2 * N, "after", "step"),
+        ("cut", 1, "before", "step"), ("cut", 2, "after", "step"), ("cut", 4, "after", "step"),
+        ("status", 3 * N, "after", "step"),
+        ("resume", 1, "before", "step"), ("resume", 2, "after", "step"), ("resume", 4, "after", "step"),
+        ("thaw", 1, "before", "step"), ("thaw", 2, "after", "step"), ("thaw", 4, "after", "step"),
+    ]
+]
+ROLES = ("executor", "releaser", "client")
+
+
+class Client:
+    """A process of its own, as vssd is: it has the connection, and can be killed or stopped."""
+
+    def __init__(self, volumes):
+        value, fds = plan(volumes, DEADLINE)
+        self.connection = Connection()
+        armed = self.connection.ask(value, fds)
+        assert armed["ok"], armed
+        close_all(fds)
+        self.answer_read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.connection.send({"op": "go"})
+            try:
+                answer = self.connection.receive()
+                os.write(write, repr(answer).encode())
+            except (EOFError, OSError) as e:
+                os.write(write, repr({"ok": False, "broken": str(e)}).encode())
+            os._exit(0)
+        os.close(write)
+        self.connection.close()
+
+    def answer(self):
+        return eval(os.read(self.answer_read, 65536).decode() or "None")
+
+    def end(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.waitpid(self.pid, 0)
+        os.close(self.answer_read)
+
+
+def prepare(volumes, step):
+    shutil.rmtree(STEPS, ignore_errors=True)
+    os.makedirs(STEPS)
+    with open(STEPS + "/step", "w") as f:
+        f.write(step)
+    for v in volumes:
+        if v.is_live(v.copy):
+            v.rearm()
+        with open(v.mount_point + "/dirty", "w") as f:
+            f.write("x" * 100000)
+    os.sync()
+
+
+def check_free(volumes, since, limit, what):
+    left = max(0.05, since + limit - time.monotonic())
+    for v in volumes:
+        wait_until(f"{what}: {v.name} is not suspended", lambda: not v.is_suspended(), left)
+    for v in volumes:
+        assert v.is_free(), f"{what}: {v.name} takes no writes"
+
+
+def case(guard, slow, volumes, step, slow_at, victims):
+    """victims: [(role, signal)]."""
+    others, slow_volume = volumes[:-1], volumes[-1]
+    prepare(volumes, step)
+    began = time.monotonic()
+    client = Client(volumes)
+    executor, releaser = guard.halves()
+    if slow_at == "hold":
+        slow.set(SLOW_MS)
+    try:
+        wait_until(f"{step} is reached", lambda: os.path.exists(STEPS + "/reached"), 5)
+        if slow_at == "step":
+            slow.set(SLOW_MS)
+        pids = {"executor": executor, "releaser": releaser, "client": client.pid}
+        for role, number in victims:
+            os.kill(pids[role], number)
+        reached = time.monotonic()
+        os.mknod(STEPS + "/go-on")
+        if {r for r, _ in victims} == {"executor", "releaser"}:
+            # What is left is ExecStopPost, which systemd runs at once when the unit's processes have ended.
+            third = subprocess.Popen([stepper, "--release"], stdout=subprocess.DEVNULL)
+        what = f"{step}, slow from {slow_at}, {victims}"
+        check_free(others, max(began + DEADLINE, reached), 1.0, what)
+        late = time.monotonic() - began
+        answer = None
+        if not {"client", "releaser"} & {r for r, _ in victims}:
+            answer = client.answer()
+        held = [r["Object"] for r in listed()]
+        stuck = slow_volume.dm in held or slow_volume.mount_point in held
+        assert not [h for h in held if h not in (slow_volume.dm, slow_volume.mount_point)], (what, held)
+        if stuck and answer:
+            names = answer.get("Stuck") or []
+            assert any(n in (slow_volume.dm, slow_volume.mount_point) for n in names) or answer["ok"], (what, answer)
+            assert not set(names) & {n for v in others for n in (v.dm, v.mount_point)}, (what, answer)
+    finally:
+        slow.set(0)
+    wait_until(f"{what}: the slow one is free when its I/O has returned", slow_volume.is_free, 5)
+    for role, number in victims:
+        if number == signal.SIGSTOP:
+            cont(pids[role])
+    wait_until(f"{what}: the list is empty", lambda: not [n for n in os.listdir(RUN) if n.startswith("held-")], 10)
+    if {r for r, _ in victims} == {"executor", "releaser"}:
+        third.wait(10)
+        guard.start()  # Restart=always
+    guard.wait()
+    assert guard.halves()[0] != executor, what
+    client.end()
+    check_free(volumes, time.monotonic(), 1.0, what + ", at the end")
+    print(f"ok {step:18} slow from {slow_at}: {' '.join(f'{r}:{signal.Signals(n).name}' for r, n in victims):42} "
+          f"others free {late:.2f} s after the start, slow one was {'stuck' if stuck else 'free'} {held if stuck else ''}", flush=True)
+
+
+def listed():
+    """What the list on /run says, whoever is alive."""
+    import json
+    return json.loads(run(stepper, "--list", "--json"))["Held"]
+
+
+def cont(pid):
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass
+
+
+def cases():
+    signals = (signal.SIGKILL, signal.SIGSTOP)
+    singles = [[(role, number)] for role in ROLES for number in signals]
+    pairs = [list(zip(roles, numbers)) for roles in itertools.combinations(ROLES, 2)
+             for numbers in itertools.product(signals, repeat=2)]
+    if long:
+        return [(point, victims) for point in POINTS for victims in singles + pairs]
+    # Every kill once, at points spread over the window; and both halves at once.
+    points = itertools.cycle([POINTS[1], POINTS[5], POINTS[7], POINTS[10], POINTS[14], POINTS[17]])
+    chosen = singles + [pairs[0]]
+    return [(next(points), victims) for victims in chosen]
+
+
+os.makedirs(RUN, exist_ok=True)
+slow = SlowDisk(slow_device)
+run("vgcreate", "-qq", "g", disk, slow.path)
+volumes = [Volume(f"v{i}") for i in range(1, N + 1)]
+for v in volumes:
+    v.create(slow.path if v is volumes[-1] else disk)
+    v.rearm()
+guard = Guard(stepper, {"GUARD_STEP_DIRECTORY": STEPS})
+guard.start()
+failures = []
+for index, ((step, slow_at), victims) in enumerate(cases()):
+    if only and index not in only:
+        continue
+    try:
+        case(guard, slow, volumes, step, slow_at, victims)
+    except Exception as e:
+        failures.append(f"{step} {slow_at} {victims}: {type(e).__name__}: {e}")
+        print("FAILED", failures[-1], flush=True)
+        break  # what follows would only say the same
+guard.stop()
+for v in volumes:
+    v.still_usable()
+print("ok still usable" if not failures else f"{len(failures)} failures")
+sys.exit(bool(failures))
