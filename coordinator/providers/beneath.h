@@ -9,8 +9,8 @@
 /* Opens path below dir; never follows a link nor leaves dir. -1 with errno. */
 int open_beneath(int dir, const char *path, int flags);
 
-/* The directory itself, no link on the way (O_PATH), and the kernel's own spelling of where it is: what the caller named
- * is what is mounted over. -1 with err. */
+/* The directory itself, no link on the way (O_PATH), and the kernel's own spelling of where it is: what the caller
+ * named is what is mounted over. -1 with err. */
 int open_mount_target(const char *path, char spelling[PATH_MAX], struct err *err);
 
 /* Unmounts what is mounted at an absolute path, by way of its parent's descriptor, so that no link put into the path

@@ -48,6 +48,7 @@ struct provider {
 };
 
 extern const struct provider btrfs_provider;
+extern const struct provider lvm_provider;
 /* Of a provider that was left out of the build: it has no copies. */
 extern const struct provider_op absent_ops[];
 

@@ -140,7 +140,11 @@ static bool find_role(const char *name, struct role *ret)
 #else
 		{ "btrfs", absent_ops },
 #endif
+#ifdef HAVE_LVM
+		{ lvm_provider.role, lvm_provider.ops },
+#else
 		{ "lvm", absent_ops },
+#endif
 		{ "volumes", volumes_ops },
 	};
 

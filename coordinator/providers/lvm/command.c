@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "coordinator/providers/lvm/command.h"
+
+#include <ctype.h>
+#include <dlfcn.h>
+#include <lvm2cmd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/cleanup.h"
+#include "common/text.h"
+
+/* Loaded at the first command: the other roles of vss-worker start without it and what it needs. */
+#define LIBRARY "liblvm2cmd.so.2.03"
+
+/* No writes below /etc, which may be on a volume that is held; no dmeventd; a suspended device is passed by. */
+#define CONFIG "--config 'backup{backup=0 archive=0} activation{monitoring=0} devices{ignore_suspended_devices=1}'"
+
+#define COMPLAINT_SIZE 640u
+#define REPORT_SIZE_MAX (16u << 20)
+
+static struct {
+	void *handle;
+	int (*run)(void *handle, const char *line);
+
+	char complaint[COMPLAINT_SIZE]; /* errors of the running command */
+	char *report;			/* what it printed */
+	size_t report_size;
+	FILE *report_stream;
+} lvm;
+
+/* ---- what LVM says ---- */
+
+/* Repeats what it said already in other words; people need it once. */
+static bool is_noise(const char *message)
+{
+	static const char *const starts[] = { "Internal error: Removing", "Failed to process", "<backtrace>" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(starts); i++)
+		if (strncmp(message, starts[i], strlen(starts[i])) == 0)
+			return true;
+	return *message == '\0';
+}
+
+static void add_complaint(const char *message)
+{
+	size_t used = strlen(lvm.complaint);
+
+	while (isspace((unsigned char)*message))
+		message++;
+	if (is_noise(message) || strstr(lvm.complaint, message))
+		return;
+	text_format(lvm.complaint + used, sizeof lvm.complaint - used, "%s%s", used ? "; " : "", message);
+	used = strlen(lvm.complaint);
+	if (used > 0 && lvm.complaint[used - 1] == '.')
+		lvm.complaint[used - 1] = '\0';
+}
+
+/* Warnings come at the same level as the report, whose lines are JSON. */
+static void add_line(const char *message)
+{
+	const char *text = message;
+
+	while (isspace((unsigned char)*text))
+		text++;
+	if (lvm.report_stream && *text && strchr("{}[]\",", *text) && ftell(lvm.report_stream) < (long)REPORT_SIZE_MAX)
+		fprintf(lvm.report_stream, "%s\n", text);
+}
+
+static void hear(int level, const char *file, int line, int error, const char *message)
+{
+	level &= 7;
+	if (level == LVM2_LOG_PRINT)
+		add_line(message);
+	else if (level == LVM2_LOG_ERROR || level == LVM2_LOG_FATAL)
+		add_complaint(message);
+}
+
+/* ---- running ---- */
+
+static int load(struct err *err)
+{
+	void *(*init)(void);
+	void (*log)(lvm2_log_fn_t fn);
+	void *library;
+
+	if (lvm.handle)
+		return 0;
+	library = dlopen(LIBRARY, RTLD_NOW | RTLD_GLOBAL);
+	if (!library)
+		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+			       "LVM's library cannot be loaded: %s. Install it (Debian: liblvm2cmd2.03)", dlerror());
+	init = (void *(*)(void))dlsym(library, "lvm2_init");
+	log = (void (*)(lvm2_log_fn_t))dlsym(library, "lvm2_log_fn");
+	lvm.run = (int (*)(void *, const char *))dlsym(library, "lvm2_run");
+	if (!init || !log || !lvm.run)
+		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not LVM's library", LIBRARY);
+	setenv("LVM_SUPPRESS_FD_WARNINGS", "1", 1);
+	log(hear);
+	lvm.handle = init();
+	if (!lvm.handle)
+		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "LVM's library does not start: %s",
+			       *lvm.complaint ? lvm.complaint : "it does not say why");
+	return 0;
+}
+
+static int run(char *line, struct err *err)
+{
+	size_t used = strlen(line);
+
+	if (load(err) < 0)
+		return -1;
+	if ((size_t)snprintf(line + used, LVM_COMMAND_SIZE - used, " " CONFIG) >= LVM_COMMAND_SIZE - used)
+		return err_set(err, VSS_E_LIMITS_EXCEEDED, "An LVM command has become too long: %.100s...", line);
+	lvm.complaint[0] = '\0';
+	return lvm.run(lvm.handle, line);
+}
+
+static int too_long(struct err *err, const char *what)
+{
+	return err_set(err, VSS_E_LIMITS_EXCEEDED, "%s: the LVM command would be too long", what);
+}
+
+int lvm_run(struct err *err, const char *what, const char *format, ...)
+{
+	char line[LVM_COMMAND_SIZE];
+	va_list args;
+	int r;
+
+	va_start(args, format);
+	r = vsnprintf(line, sizeof line, format, args);
+	va_end(args);
+	if (r < 0 || (size_t)r >= sizeof line)
+		return too_long(err, what);
+	r = run(line, err);
+	if (r == LVM2_COMMAND_SUCCEEDED)
+		return 0;
+	if (r < 0)
+		return -1;
+	return err_set(err,
+		       strstr(lvm.complaint, "nsufficient free space") ? VSS_E_INSUFFICIENT_STORAGE
+								       : VSS_E_UNEXPECTED_PROVIDER_ERROR,
+		       "%s: %s", what, *lvm.complaint ? lvm.complaint : "LVM does not say why");
+}
+
+/* {"report": [{"lv": [{...}, ...]}]}, whatever the list is called. */
+static json_t *take_rows(json_t *report)
+{
+	json_t *rows = json_array(), *part, *list;
+	const char *key;
+	size_t i;
+
+	json_array_foreach (json_object_get(report, "report"), i, part)
+		json_object_foreach (part, key, list)
+			json_array_extend(rows, list);
+	return rows;
+}
+
+static int run_report(char *line, json_t **ret, struct err *err)
+{
+	int r;
+
+	lvm.report_stream = open_memstream(&lvm.report, &lvm.report_size);
+	if (!lvm.report_stream)
+		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for LVM's report");
+	r = run(line, err);
+	fclose(lvm.report_stream);
+	lvm.report_stream = NULL;
+	autofree char *text = steal_pointer(lvm.report);
+	if (r < 0)
+		return -1;
+	autojson json_t *report = json_loadb(text, lvm.report_size, 0, NULL);
+	if (report) {
+		*ret = take_rows(report);
+		return r == LVM2_COMMAND_SUCCEEDED ? 0 : 1;
+	}
+	return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "LVM does not report: %s",
+		       *lvm.complaint ? lvm.complaint : "it does not say why");
+}
+
+int lvm_report(json_t **ret, char **ret_complaint, struct err *err, const char *format, ...)
+{
+	char line[LVM_COMMAND_SIZE];
+	va_list args;
+	int r;
+
+	*ret = NULL;
+	if (ret_complaint)
+		*ret_complaint = NULL;
+	va_start(args, format);
+	r = vsnprintf(line, sizeof line, format, args);
+	va_end(args);
+	if (r < 0 || (size_t)r >= sizeof line - 128)
+		return too_long(err, "Asking LVM");
+	strcat(line, " --reportformat json --units b --nosuffix");
+	r = run_report(line, ret, err);
+	if (r > 0 && ret_complaint && *lvm.complaint)
+		*ret_complaint = strdup(lvm.complaint);
+	return r < 0 ? -1 : 0;
+}
+
+/* locking_dir="/run/lock/lvm", into a file: it goes past what hear() is told. */
+bool lvm_setting(const char *name, char *value, size_t size)
+{
+	autoclose int file = memfd_create("lvm-setting", MFD_CLOEXEC);
+	char line[LVM_COMMAND_SIZE], text[1024];
+	const char *quote;
+	ssize_t n;
+
+	text_format(line, sizeof line, "lvmconfig --typeconfig full --file /proc/self/fd/%d %s", file, name);
+	if (file < 0 || run(line, NULL) != LVM2_COMMAND_SUCCEEDED)
+		return false;
+	n = pread(file, text, sizeof text - 1, 0);
+	text[n > 0 ? n : 0] = '\0';
+	quote = strchr(text, '"');
+	if (!quote)
+		return false;
+	text_format(value, size, "%.*s", (int)strcspn(quote + 1, "\""), quote + 1);
+	return true;
+}
+
+bool lvm_is_plain(const char *text)
+{
+	if (!*text || *text == '-')
+		return false;
+	for (; *text; text++)
+		if (!isalnum((unsigned char)*text) && !strchr("_+.-/=!:&#", *text))
+			return false;
+	return true;
+}
