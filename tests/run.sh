@@ -41,7 +41,7 @@ bench      default long       Benchmarks run
 
 packages=(
 	# to build
-	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libdevmapper-dev
+	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libdevmapper-dev liblvm2-dev
 	libjansson-dev libmount-dev libpq-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
 	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
