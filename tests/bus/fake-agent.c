@@ -215,17 +215,23 @@ static json_t *execute(struct fake_agent *agent, const char *command, json_t *ar
 	return NULL;
 }
 
-static void answer(struct fake_agent *agent, const struct rule *rule, const char *command, json_t *value)
+/* value: what a well-behaved one would answer. The caller's own. */
+static json_t *twist(const struct rule *rule, json_t *value)
+{
+	if (rule->how == WRONG_ID)
+		return json_integer(json_integer_value(value) + 1);
+	if (rule->how == NONSENSE)
+		return json_pack("{s[]}", "x");
+	if (rule->answer && rule->how == BEHAVE)
+		return json_loads(rule->answer, JSON_DECODE_ANY, NULL);
+	return json_incref(value);
+}
+
+static void answer(struct fake_agent *agent, const struct rule *rule, const char *command, json_t *usual)
 {
 	bool sync = strcmp(command, "guest-sync-delimited") == 0;
-	autojson json_t *whole = NULL;
+	autojson json_t *whole = NULL, *value = twist(rule, usual);
 
-	if (rule->how == WRONG_ID)
-		value = json_integer(json_integer_value(value) + 1);
-	if (rule->how == NONSENSE)
-		value = json_pack("{s[]}", "x");
-	if (rule->answer && rule->how == BEHAVE)
-		value = json_loads(rule->answer, JSON_DECODE_ANY, NULL);
 	if (rule->how == NOT_KNOWN || !value)
 		whole = json_pack("{s{ss ss}}", "error", "class", "CommandNotFound", "desc",
 				  "The command has been disabled for this instance");
@@ -294,7 +300,7 @@ static bool carry_out(struct fake_agent *agent, json_t *request)
 	bool executes = rule.how != FAIL && rule.how != NOT_KNOWN && !agent->stopping;
 	pthread_mutex_lock(&agent->lock);
 	note(agent, command, arguments);
-	json_t *value = executes ? execute(agent, command, arguments) : json_null();
+	autojson json_t *value = executes ? execute(agent, command, arguments) : json_null();
 	pthread_mutex_unlock(&agent->lock);
 	switch (rule.how) {
 	case STAY_QUIET:

@@ -338,6 +338,10 @@ static int run(struct program *program)
 	/* A discovery that hangs would keep us here; nothing is lost with the process' end. */
 	if (program->discovery.running)
 		_exit(code == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+	sd_event_source_unref(program->bus_source);
+	sd_event_source_unref(program->timer);
+	sd_event_source_unref(program->first_timer);
+	sd_event_source_unref(program->stop_timer);
 	sd_event_unref(program->loop);
 	return code == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

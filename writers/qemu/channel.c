@@ -119,6 +119,8 @@ enum channel_result channel_send(struct channel *channel, const void *bytes, siz
 
 static void drop(struct channel *channel, size_t n)
 {
+	if (n == 0)
+		return;
 	memmove(channel->buffer, channel->buffer + n, channel->used - n);
 	channel->used -= n;
 }
