@@ -173,6 +173,19 @@ static void do_release(struct bus_call *call, struct session_face *face)
 	start(call, face, session_release);
 }
 
+static void do_pre_restore(struct bus_call *call, struct session_face *face)
+{
+	start(call, face, session_pre_restore);
+}
+
+static void do_post_restore(struct bus_call *call, struct session_face *face)
+{
+	bool succeeded = json_is_true(json_object_get(call_options(call), "Succeeded"));
+	struct err err = { 0 };
+
+	reply_done(call, session_post_restore(face->session, succeeded, &err), &err);
+}
+
 static void do_complete(struct bus_call *call, struct session_face *face)
 {
 	start(call, face, session_complete);
@@ -320,6 +333,7 @@ static void do_detach(struct bus_call *call, struct session_face *face)
 }
 
 static const struct option_rule recursive_option[] = { { "Recursive", JSON_TRUE }, { NULL, JSON_NULL } };
+static const struct option_rule succeeded_option[] = { { "Succeeded", JSON_TRUE }, { NULL, JSON_NULL } };
 static const struct option_rule component_options[] = { { "Writer", JSON_STRING },
 							 { "Component", JSON_STRING },
 							 { NULL, JSON_NULL } };
@@ -340,6 +354,8 @@ METHOD(release, no_options)
 METHOD(writer_status, no_options)
 METHOD(set_succeeded, component_options)
 METHOD(complete, no_options)
+METHOD(pre_restore, no_options)
+METHOD(post_restore, succeeded_option)
 METHOD(abort, no_options)
 METHOD(close, no_options)
 METHOD(detach, no_options)
@@ -356,6 +372,8 @@ static const struct bus_method session_methods[] = {
 	{ "GatherWriterStatus", "a{sv}", "aa{sv}", "options", "writers", on_writer_status },
 	{ "SetBackupSucceeded", "ba{sv}", "", "succeeded options", "", on_set_succeeded },
 	{ "BackupComplete", "a{sv}", "", "options", "", on_complete },
+	{ "PreRestore", "a{sv}", "", "options", "", on_pre_restore },
+	{ "PostRestore", "a{sv}", "", "options", "", on_post_restore },
 	{ "Abort", "a{sv}", "", "options", "", on_abort },
 	{ "Close", "a{sv}", "", "options", "", on_close },
 	{ "Detach", "ua{sv}", "s", "seconds options", "token", on_detach },

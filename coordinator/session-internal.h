@@ -14,6 +14,9 @@ void session_save(struct session *session);
 /* Paths below members that are no members themselves: what the set does not hold. */
 json_t *session_not_included(const struct session *session);
 
+/* Ends the requestor's operation. more (taken): members of the result besides Success or the error. */
+void session_finish(struct session *session, const struct err *err, json_t *more);
+
 /* session-work.c: begins the state's work; fills in the error where a state was left without one. */
 void session_begin_work(struct session *session);
 void session_explain_expiry(struct session *session);
@@ -104,6 +107,9 @@ const struct role_info *member_role(const struct member *member);
 json_t *fd_slot(struct fd_slots *slots, int fd);
 /* The descriptor that a row of an answer names, taken from fds; -1: none. */
 int answer_fd(json_t *row, const char *name, int *fds, size_t n_fds);
+
+/* session-restore.c: a restore that nobody has ended is told to the writers as failed. */
+void restore_abandon(struct session *session);
 
 /* session-store.c */
 json_t *session_to_json(const struct session *session);

@@ -80,6 +80,15 @@ static void finish(struct session *s, json_t *result)
 	s->context->listener.finished(s, s->last_operation, result, s->context->listener.data);
 }
 
+void session_finish(struct session *s, const struct err *err, json_t *more)
+{
+	autojson json_t *owned = more;
+	json_t *result = err->code ? error_result(err) : json_pack("{sb}", "Success", 1);
+
+	json_object_update(result, owned);
+	finish(s, result);
+}
+
 static void finish_failed(struct session *s)
 {
 	json_t *result = error_result(&s->error);
@@ -241,6 +250,7 @@ static void enter_closing(struct session *s)
 	session_explain_cancel(s);
 	finish_failed(s);
 	s->outstanding++; /* until both have begun */
+	restore_abandon(s);
 	writers_shutdown(s);
 	copies_remove(s);
 	s->outstanding--;

@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "coordinator/catalogue.h"
 #include "coordinator/log.h"
+#include "coordinator/restore.h"
 #include "coordinator/session-internal.h"
 
 #define TIMELINE_MAX 2000
@@ -56,6 +57,7 @@ struct session *session_free(struct session *s)
 	s->dispatching = true; /* nothing that ends below may move the state */
 	hold_senders(s, SESSION_CLOSED);
 	end_work(s);
+	restore_free(s->restore);
 	copies_close_fds(s);
 	lock_release(s->writer_lock);
 	lock_release(s->lock);

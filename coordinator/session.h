@@ -25,6 +25,7 @@
 #define SESSION_MEMBERS_MAX 64
 
 struct catalogue;
+struct restore;
 struct session;
 
 struct session_listener {
@@ -171,6 +172,8 @@ struct session {
 	size_t removing, evicting; /* copies */
 	json_t *records[SESSION_MEMBERS_MAX]; /* what seal writes beside each copy */
 
+	struct restore *restore; /* between the requestor's PreRestore and PostRestore */
+
 	struct lock *lock, *writer_lock;
 	struct job *job;                   /* of the volumes worker */
 	struct role_job role_jobs[ROLES_MAX];
@@ -209,6 +212,9 @@ int session_snapshot(struct session *session, struct err *err);
 /* Of a session made to hold: until everything is still; until everybody runs again. */
 int session_start_hold(struct session *session, struct err *err);
 int session_release(struct session *session, struct err *err);
+/* Around files that the requestor puts back itself. */
+int session_pre_restore(struct session *session, struct err *err);
+int session_post_restore(struct session *session, bool succeeded, struct err *err);
 int session_set_succeeded(struct session *session, bool succeeded, const char *writer, const char *component,
 			  struct err *err);
 int session_complete(struct session *session, struct err *err);

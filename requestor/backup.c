@@ -278,7 +278,7 @@ int vss_backup_gather(struct vss_backup *b, json_t **ret_writers, struct vss_fai
 {
 	autojson json_t *result = NULL;
 
-	if (operation_run(b, "GatherWriterMetadata", &result, error) < 0)
+	if (operation_run(b, "GatherWriterMetadata", NULL, &result, error) < 0)
 		return -1;
 	if (!ret_writers)
 		return 0;
@@ -287,14 +287,14 @@ int vss_backup_gather(struct vss_backup *b, json_t **ret_writers, struct vss_fai
 
 int vss_backup_prepare(struct vss_backup *b, struct vss_failure *error)
 {
-	return operation_run(b, "PrepareForBackup", NULL, error);
+	return operation_run(b, "PrepareForBackup", NULL, NULL, error);
 }
 
 int vss_backup_snapshot(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
 {
 	if (ret_result)
 		*ret_result = NULL;
-	if (operation_run(b, "DoSnapshotSet", ret_result, error) < 0)
+	if (operation_run(b, "DoSnapshotSet", NULL, ret_result, error) < 0)
 		return -1;
 	b->created = true;
 	return 0;
@@ -304,19 +304,35 @@ int vss_backup_hold(struct vss_backup *b, json_t **ret_result, struct vss_failur
 {
 	if (ret_result)
 		*ret_result = NULL;
-	return operation_run(b, "Hold", ret_result, error);
+	return operation_run(b, "Hold", NULL, ret_result, error);
 }
 
 int vss_backup_release(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
 {
 	if (ret_result)
 		*ret_result = NULL;
-	return operation_run(b, "Release", ret_result, error);
+	return operation_run(b, "Release", NULL, ret_result, error);
+}
+
+int vss_backup_pre_restore(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
+{
+	if (ret_result)
+		*ret_result = NULL;
+	return operation_run(b, "PreRestore", NULL, ret_result, error);
+}
+
+int vss_backup_post_restore(struct vss_backup *b, bool succeeded, json_t **ret_result, struct vss_failure *error)
+{
+	autojson json_t *options = json_pack("{sb}", "Succeeded", succeeded);
+
+	if (ret_result)
+		*ret_result = NULL;
+	return operation_run(b, "PostRestore", options, ret_result, error);
 }
 
 int vss_backup_complete(struct vss_backup *b, struct vss_failure *error)
 {
-	int r = operation_run(b, "BackupComplete", NULL, error);
+	int r = operation_run(b, "BackupComplete", NULL, NULL, error);
 
 	/* A writer that failed here has nothing left to be aborted: the copies are made and read. */
 	if (b->created)

@@ -33,6 +33,7 @@ int session_call(struct vss_backup *backup, const char *method, const char *sign
 int session_properties(struct vss_backup *backup, json_t **ret_properties, struct vss_failure *error);
 
 /* A long method: call, then its Finished, over a restart of vssd too. *ret_result is set whenever it has one. */
-int operation_run(struct vss_backup *backup, const char *method, json_t **ret_result, struct vss_failure *error);
+int operation_run(struct vss_backup *backup, const char *method, json_t *options, json_t **ret_result,
+		  struct vss_failure *error);
 /* For the session's signals. */
 void operation_signal(const char *path, const char *member, json_t *args, void *data);

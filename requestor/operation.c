@@ -63,6 +63,7 @@ static int lost(struct vss_backup *b, struct vss_failure *error)
 
 struct running {
 	struct vss_backup *backup;
+	json_t *options;
 	struct answer call;
 	unsigned losses; /* of the connection, when it was last looked */
 	bool acknowledged, asked_again;
@@ -75,7 +76,7 @@ static int start(struct running *r, struct vss_failure *error)
 
 	answer_clear(&r->call);
 	r->losses = b->connection->losses;
-	return connection_start(b->connection, &target, json_pack("[{}]"), NULL, 0, CALL_USEC, &r->call, error);
+	return connection_start(b->connection, &target, json_pack("[O]", r->options), NULL, 0, CALL_USEC, &r->call, error);
 }
 
 static bool has_news(const void *data)
@@ -143,10 +144,11 @@ static int run(struct running *r, struct vss_failure *error)
 	return 0;
 }
 
-int operation_run(struct vss_backup *b, const char *method, json_t **ret_result, struct vss_failure *error)
+int operation_run(struct vss_backup *b, const char *method, json_t *options, json_t **ret_result,
+		  struct vss_failure *error)
 {
-	struct running r = { .backup = b, .call = ANSWER_INIT };
-	autojson json_t *result = NULL;
+	autojson json_t *none = json_object(), *result = NULL;
+	struct running r = { .backup = b, .options = options ? options : none, .call = ANSWER_INIT };
 	int ended;
 
 	if (b->closed)

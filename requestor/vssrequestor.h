@@ -116,6 +116,10 @@ int vss_backup_set_succeeded(struct vss_backup *backup, bool succeeded, struct v
 /** Of one writer (name, id or instance id), and of one of its components where component is not NULL. */
 int vss_backup_set_component_succeeded(struct vss_backup *backup, const char *writer, const char *component,
 				       bool succeeded, struct vss_failure *error);
+/** Around files that the caller puts back on the session's volumes itself: the writers concerned let go of them, and take them
+ * up again. *ret_result (may be NULL): docs/protocol.md. */
+int vss_backup_pre_restore(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
+int vss_backup_post_restore(struct vss_backup *backup, bool succeeded, json_t **ret_result, struct vss_failure *error);
 int vss_backup_complete(struct vss_backup *backup, struct vss_failure *error);
 int vss_backup_abort(struct vss_backup *backup, struct vss_failure *error);
 
