@@ -20,8 +20,9 @@ json_t *session_participant_rows(const struct session *s)
 		const struct participant *p = &s->participants[i];
 		const struct writer *w = p->writer;
 		enum writer_state state = p->error ? writer_state_failed_at(p->failed_at, w->record.state) : w->record.state;
-		json_t *row = json_pack("{ss ss ss sb ss si ss sI ss ss sI}", "Name", w->name, "WriterId", w->id,
-					"InstanceId", w->instance, "Took", p->takes_part, "Why", p->why ? p->why : "",
+		json_t *row = json_pack("{ss ss ss sb sb ss si ss sI ss ss sI}", "Name", w->name, "WriterId", w->id,
+					"InstanceId", w->instance, "Took", p->takes_part, "Unbroken",
+					p->unbroken, "Why", p->why ? p->why : "",
 					"State", (int)state, "StateText", writer_state_text(state), "Code",
 					(json_int_t)error_code(p->error), "LastError", error_text(p->error), "Message",
 					p->message, "ElapsedUsec", (json_int_t)p->elapsed);

@@ -221,6 +221,7 @@ static void event_succeeded(struct participant *p, json_t *answer)
 			participant_failed(p, VSS_E_WRITER_TIMED_OUT, flaw);
 			return;
 		}
+		p->unbroken = true;
 	}
 	answer_recorded(p, VSS_OK, "");
 	if (p->event == WRITER_EVENT_ABORT)

@@ -97,6 +97,7 @@ struct participant {
 
 	bool told;             /* got an event of this set that Abort has to undo */
 	bool frozen;
+	bool unbroken;         /* thawed, and still from Freeze to Thaw */
 	uint64_t freeze_sent, sequence;
 	enum vss_error error;  /* first failure in this session; later ones do not hide it */
 	enum writer_event failed_at;

@@ -94,6 +94,14 @@ static bool cannot_start(const char *name)
 			strncmp(name, "org.freedesktop.systemd1.", 25) == 0);
 }
 
+/* That the caller's peer is not there any more; what vssd itself says of a writer has a name of its own. */
+static bool is_gone(const struct bus_reply *reply)
+{
+	bool said = reply->error_name && strncmp(reply->error_name, VSS_ERROR_PREFIX, sizeof VSS_ERROR_PREFIX - 1) == 0;
+
+	return reply->error && !said && (reply->error == VSS_E_WRITER_NOT_RESPONDING || cannot_start(reply->error_name));
+}
+
 static void answered(const struct bus_reply *reply, void *data)
 {
 	static const char *const unknown[] = { "org.freedesktop.DBus.Error.UnknownObject",
@@ -105,7 +113,7 @@ static void answered(const struct bus_reply *reply, void *data)
 	answer->pending = NULL;
 	answer->error = reply->error;
 	answer->late = reply->error == VSS_E_TIMED_OUT && !reply->error_name;
-	answer->gone = reply->error && (reply->error == VSS_E_WRITER_NOT_RESPONDING || cannot_start(reply->error_name));
+	answer->gone = is_gone(reply);
 	answer->unknown = is_one_of(reply->error_name, unknown);
 	if (!answer->gone)
 		answer->connection->heard = clock_now();

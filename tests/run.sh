@@ -46,6 +46,10 @@ packages=(
 	# to test
 	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
 	qemu-guest-agent qemu-system-x86 qemu-utils shellcheck snapper sqlite3 tar util-linux valgrind
+	binutils btrfs-progs dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount procps python3 python3-dbus python3-gi
+	shellcheck snapper sqlite3 tar util-linux valgrind
+	# to be asked by hypervisors
+	qemu-guest-agent
 	# to boot a container
 	mmdebstrap systemd systemd-container
 	# to boot a machine with device-mapper

@@ -10,6 +10,10 @@
 #define SET_CHOICE                                                                                                     \
 	(OPTION(FOR) | OPTION(RECURSIVE) | OPTION(ADD_MISSING) | OPTION(RETRIES) | OPTION(WAIT) | OPTION(AUTORETRY) |  \
 	 OPTION(TYPE) | OPTION(ON_WRITER_FAILURE) | WRITER_CHOICE)
+/* Of all three: what is meant for one may be given to each, as hypervisors' hooks have one command line. */
+#define HOOK                                                                                                           \
+	(COMMON | OPTION(NAME) | OPTION(TIMEOUT) | OPTION(RUNTIME_DIR) | OPTION(FOR) | OPTION(LIMIT) | OPTION(WAIT) |   \
+	 OPTION(ON_WRITER_FAILURE) | WRITER_CHOICE)
 #define PATHS_MAX 1000
 
 const struct command commands[] = {
@@ -73,6 +77,16 @@ const struct command commands[] = {
 	  "Says of each writer whether it takes part, why, and what each event costs; of each volume its\n"
 	  "provider and what lies below it.",
 	  COMMON | (SET_CHOICE & ~OPTION(RETRIES)), 0, PATHS_MAX, false, run_verify },
+	{ "hook", "freeze", "[--limit SECONDS] [--for PATH]... [options]", "Hold the writers while somebody else makes the copies",
+	  "For hypervisors and storage arrays that snapshot from outside: holds the writers with data on the\n"
+	  "named volumes, or all, and leaves them held for \"hook thaw\". They run again by themselves if that\n"
+	  "does not come. A writer that fails makes this fail, and nobody is held.",
+	  HOOK, 0, PATHS_MAX, false, run_hook_freeze },
+	{ "hook", "thaw", "[options]", "Let the writers run again that \"hook freeze\" holds",
+	  "Fails if any of them did not hold still to this moment. Nothing to let go is no failure.", HOOK, 0, 0, false,
+	  run_hook_thaw },
+	{ "hook", "freezeFail", "[options]", "The same when there is no snapshot: writers are told that it was called off", NULL,
+	  HOOK, 0, 0, false, run_hook_freeze_fail },
 	{ "reset", "writer", "WRITER", "Clear the failure record of a writer (name, id or instance id)", NULL, COMMON,
 	  1, 1, false, run_reset_writer },
 	{ "abort", NULL, "{--session ID | --all}", "End backup sessions: writers run again, half-made copies go", NULL,

@@ -126,6 +126,7 @@ static void tell_each(struct vssctl *ctl, json_t *result, const char *key, const
 void tell_warnings(struct vssctl *ctl, json_t *result)
 {
 	progress_clear(ctl);
+	tell_each(ctl, result, "Doubts", "warning: ");
 	tell_each(ctl, result, "Warnings", "warning: ");
 	tell_each(ctl, result, "NotIncluded", "not in the set: ");
 }

@@ -3,6 +3,8 @@
  * and the verb cleans up on its way out. */
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -12,6 +14,8 @@
  * which vssd then finishes by itself. */
 #define AGAIN_USEC USEC_PER_SEC
 
+#define LAST_RUNGS 5 /* seconds for cleaning up when time is over */
+
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
 /* A handler has no argument of its own, so this is the one state that vssctl keeps outside main. */
@@ -19,6 +23,7 @@ static struct {
 	struct vss_connection *_Atomic connection;
 	atomic_int child, last;
 	atomic_uint_least64_t when; /* the last one came */
+	atomic_uint rungs;	    /* of the deadline */
 	struct sigaction pipe;	    /* what the caller had, for COMMAND */
 } state;
 
@@ -59,6 +64,32 @@ void interrupt_install(struct vss_connection *connection)
 	set_handlers(handle);
 	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN },
 		  &state.pipe); /* a reader that went away must not keep us from cleaning up */
+}
+
+static void out_of_time(int number)
+{
+	static const char text[] = "vssctl: ended, as it could not be cleaned up in time; vssd does that\n";
+	struct vss_connection *connection = state.connection;
+
+	if (connection)
+		vss_cancel(connection);
+	if (++state.rungs <= LAST_RUNGS && connection)
+		return;
+	(void)!write(STDERR_FILENO, text, sizeof text - 1);
+	_exit(EXIT_RETRY);
+}
+
+void interrupt_deadline(unsigned seconds)
+{
+	const struct itimerval times = { .it_value.tv_sec = seconds, .it_interval.tv_sec = 1 };
+
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = out_of_time, .sa_flags = SA_RESTART }, NULL);
+	setitimer(ITIMER_REAL, &times, NULL);
+}
+
+bool interrupt_out_of_time(void)
+{
+	return state.rungs > 0;
 }
 
 void interrupt_block(bool block)

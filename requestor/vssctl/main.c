@@ -7,6 +7,8 @@
 #include "common/cleanup.h"
 #include "requestor/vssctl/vssctl.h"
 
+#define TIMEOUT_SECONDS 60 /* of commands that a hypervisor waits for */
+
 /* The arguments as typed, for `list sessions` to show. */
 static char *join(char **argv)
 {
@@ -40,6 +42,8 @@ static int run(struct vssctl *ctl)
 {
 	int r;
 
+	if (ctl->command->options & OPTION(TIMEOUT))
+		interrupt_deadline(ctl->options.timeout_given ? ctl->options.timeout_seconds : TIMEOUT_SECONDS);
 	if (vss_connect(&ctl->connection, NULL, &ctl->failure) < 0)
 		return vssctl_fail(ctl);
 	interrupt_install(ctl->connection);

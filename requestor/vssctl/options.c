@@ -44,6 +44,10 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_JSON] = { "json", 0, KIND_FLAG, AT(json), 0, NULL, NULL, "print JSON (vssctl.schema.json)" },
 	[OPTION_MAXSIZE] = { "maxsize", 0, KIND_TEXT, AT(max_size), 0, "SIZE", NULL,
 			     "10GB, 15%, UNBOUNDED, or bytes" },
+	[OPTION_LIMIT] = { "limit", 0, KIND_NUMBER, AT(limit_seconds), AT(limit_given), "SECONDS", NULL,
+			   "let go by itself after so long (at most, and by default, what the writers bear)" },
+	[OPTION_NAME] = { "name", 0, KIND_TEXT, AT(name), 0, "NAME", NULL,
+			  "who holds: freeze and thaw of one name belong together (default: hook)" },
 	[OPTION_OLDEST] = { "oldest", 0, KIND_FLAG, AT(oldest), 0, NULL, NULL, "only the oldest one" },
 	[OPTION_ON] = { "on", 0, KIND_TEXT, AT(on), 0, "STORAGE", NULL,
 			"where copies are kept: a volume group, physical volume, pool or volume" },
@@ -62,9 +66,13 @@ static const struct option_spec specs[OPTION_COUNT] = {
 			     "repeat a set whose failures are all retryable (default: 0)" },
 	[OPTION_ROOT] = { "root", 0, KIND_TEXT, AT(root), 0, "DIRECTORY", NULL,
 			  "an existing directory on which COMMAND sees the copies" },
+	[OPTION_RUNTIME_DIR] = { "runtime-dir", 0, KIND_TEXT, AT(runtime_directory), 0, "DIRECTORY", NULL,
+				 "where what is held is noted (default: /run/vss-hook)" },
 	[OPTION_SESSION] = { "session", 0, KIND_TEXT, AT(session), 0, "ID", NULL, "the session" },
 	[OPTION_SET] = { "set", 0, KIND_TEXT, AT(set), 0, "ID", NULL, "the copies of this set" },
 	[OPTION_SHADOW] = { "shadow", 0, KIND_TEXT, AT(shadow), 0, "ID", NULL, "this shadow copy" },
+	[OPTION_TIMEOUT] = { "timeout", 0, KIND_NUMBER, AT(timeout_seconds), AT(timeout_given), "SECONDS", NULL,
+			     "fail when this is not done after so long (default: 60)" },
 	[OPTION_TYPE] = { "type", 0, KIND_TEXT, AT(type), 0, "TYPE", "copy|full|incremental|differential|log|other",
 			  "backup type told to the writers (default: copy)" },
 	[OPTION_VERBOSE] = { "verbose", 'v', KIND_FLAG, AT(verbose), 0, NULL, NULL, "tell more" },
@@ -142,11 +150,11 @@ static int store(struct options *options, const struct option_spec *spec, const 
 	return -1;
 }
 
-static const struct option_spec *find_name(uint32_t ids, const char *name, size_t n, bool any_case)
+static const struct option_spec *find_name(uint64_t ids, const char *name, size_t n, bool any_case)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		const char *candidate = specs[i].name;
-		if ((ids & UINT32_C(1) << i) == 0 || strlen(candidate) != n)
+		if ((ids & UINT64_C(1) << i) == 0 || strlen(candidate) != n)
 			continue;
 		if (any_case ? strncasecmp(candidate, name, n) == 0 : strncmp(candidate, name, n) == 0)
 			return &specs[i];
@@ -154,10 +162,10 @@ static const struct option_spec *find_name(uint32_t ids, const char *name, size_
 	return NULL;
 }
 
-static const struct option_spec *find_letter(uint32_t ids, char letter)
+static const struct option_spec *find_letter(uint64_t ids, char letter)
 {
 	for (int i = 0; i < OPTION_COUNT; i++)
-		if ((ids & UINT32_C(1) << i) != 0 && specs[i].letter == letter)
+		if ((ids & UINT64_C(1) << i) != 0 && specs[i].letter == letter)
 			return &specs[i];
 	return NULL;
 }
@@ -178,7 +186,7 @@ static int take(struct options *options, const struct option_spec *spec, const c
 	return store(options, spec, value, why);
 }
 
-static int take_letters(struct options *options, uint32_t ids, const char *letters, char why[256])
+static int take_letters(struct options *options, uint64_t ids, const char *letters, char why[256])
 {
 	for (; *letters; letters++) {
 		const struct option_spec *spec = find_letter(ids, *letters);
@@ -195,7 +203,7 @@ static const char *value_in(const char *word)
 	return equals ? equals + 1 : NULL;
 }
 
-static int parse_word(struct options *options, uint32_t ids, const char *word, const char *next, int *ret_used,
+static int parse_word(struct options *options, uint64_t ids, const char *word, const char *next, int *ret_used,
 		      char why[256])
 {
 	bool is_long = strncmp(word, "--", 2) == 0;
@@ -223,7 +231,7 @@ static int parse_word(struct options *options, uint32_t ids, const char *word, c
 int options_parse(struct options *options, const struct command *command, int argc, const char *const *argv,
 		  char why[256])
 {
-	uint32_t ids = command->options | OPTION(HELP);
+	uint64_t ids = command->options | OPTION(HELP);
 
 	for (int i = 0, used; i < argc; i += used) {
 		if (strcmp(argv[i], "--") == 0 && command->takes_command) {
@@ -253,12 +261,12 @@ void options_free(struct options *options)
 		free(all[i]->items);
 }
 
-void options_print(FILE *out, uint32_t ids)
+void options_print(FILE *out, uint64_t ids)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		char left[64], letter[8] = "";
 
-		if ((ids & UINT32_C(1) << i) == 0)
+		if ((ids & UINT64_C(1) << i) == 0)
 			continue;
 		if (specs[i].letter)
 			snprintf(letter, sizeof letter, "-%c, ", specs[i].letter);

@@ -31,11 +31,11 @@ struct words {
 
 struct options {
 	bool help, verbose, json, quiet, force, probe, recursive, add_missing, persistent, oldest, all, wait_given,
-	    retries_given;
-	unsigned retries, wait_seconds;
+	    retries_given, limit_given, timeout_given;
+	unsigned retries, wait_seconds, limit_seconds, timeout_seconds;
 	const char *on, *max_size;
 	bool guaranteed;
-	const char *shadow, *set, *session, *type, *on_writer_failure, *root;
+	const char *shadow, *set, *session, *type, *on_writer_failure, *root, *name, *runtime_directory;
 	struct words for_paths, require_writers, exclude_writers, include_writers;
 	struct words words;	    /* what is no option */
 	const char *const *command; /* what follows "--", or NULL */
@@ -61,7 +61,9 @@ enum option_id {
 	OPTION_HELP,
 	OPTION_INCLUDE_WRITER,
 	OPTION_JSON,
+	OPTION_LIMIT,
 	OPTION_MAXSIZE,
+	OPTION_NAME,
 	OPTION_OLDEST,
 	OPTION_ON,
 	OPTION_ON_WRITER_FAILURE,
@@ -72,22 +74,24 @@ enum option_id {
 	OPTION_REQUIRE_WRITER,
 	OPTION_RETRIES,
 	OPTION_ROOT,
+	OPTION_RUNTIME_DIR,
 	OPTION_SESSION,
 	OPTION_SET,
 	OPTION_SHADOW,
+	OPTION_TIMEOUT,
 	OPTION_TYPE,
 	OPTION_VERBOSE,
 	OPTION_WAIT,
 	OPTION_COUNT
 };
-#define OPTION(id) (UINT32_C(1) << OPTION_##id)
+#define OPTION(id) (UINT64_C(1) << OPTION_##id)
 
 struct command {
 	const char *verb, *object; /* "list", "writers"; object NULL: the verb stands alone */
 	const char *usage;	   /* what follows the name */
 	const char *summary;	   /* one line */
 	const char *details;	   /* more of it, for --help */
-	uint32_t options;
+	uint64_t options;
 	unsigned words_min, words_max;
 	bool takes_command; /* -- COMMAND... */
 	int (*run)(struct vssctl *ctl);
@@ -103,7 +107,7 @@ void print_help(FILE *out, const struct command *command);		/* NULL: of the prog
 int options_parse(struct options *options, const struct command *command, int argc, const char *const *argv,
 		  char why[256]);
 void options_free(struct options *options);
-void options_print(FILE *out, uint32_t ids);
+void options_print(FILE *out, uint64_t ids);
 
 /* session-options.c: CreateSession's options from the command line's; paths made absolute. */
 json_t *session_options(const struct vssctl *ctl, const char *context);
@@ -130,6 +134,9 @@ void interrupt_forward_to(int child); /* 0: to nobody, cancel again */
 int interrupt_signal(void);	      /* the last one that came, or 0 */
 void interrupt_block(bool block);     /* around fork, so that no signal falls between the two */
 void interrupt_restore(void);	      /* for a child, before exec */
+/* After so many seconds the call that waits is cancelled, and again each second after; at last the program is ended. */
+void interrupt_deadline(unsigned seconds);
+bool interrupt_out_of_time(void);
 
 /* progress.c: the phase, on a terminal only. */
 void progress_on(struct vssctl *ctl, struct vss_backup *backup);
@@ -156,6 +163,9 @@ int run_reset_writer(struct vssctl *ctl);
 int run_revert_shadow(struct vssctl *ctl);
 int run_query_reverts(struct vssctl *ctl);
 int run_abort(struct vssctl *ctl);
+int run_hook_freeze(struct vssctl *ctl);
+int run_hook_thaw(struct vssctl *ctl);
+int run_hook_freeze_fail(struct vssctl *ctl);
 
 /* create-shadow.c: what names the members of a set is the same for create shadow, backup and verify. */
 bool members_given(struct vssctl *ctl);

@@ -312,6 +312,9 @@ static void completion_fails(void **state)
 
 static void json_keeps_to_the_schema(void **state)
 {
+	struct fake_harness *fake = fake_harness_start(BEHAVIOURS(NULL));
+	char hook[128];
+	file_in(fake, "hook", hook);
 	const char *const *const all[] = {
 		(const char *const[]){ "vssctl", "list", "writers", "--json", NULL },
 		(const char *const[]){ "vssctl", "list", "shadows", "--json", NULL },
@@ -321,13 +324,14 @@ static void json_keeps_to_the_schema(void **state)
 		(const char *const[]){ "vssctl", "create", "shadow", "--json", "--for", "/data", NULL },
 		(const char *const[]){ "vssctl", "delete", "shadows", "--json", "--all", "--quiet", NULL },
 		(const char *const[]){ "vssctl", "verify", "--json", "--for", "/data", NULL },
+		(const char *const[]){ "vssctl", "hook", "thaw", "--json", "--runtime-dir", hook, NULL },
+		(const char *const[]){ "vssctl", "hook", "freezeFail", "--json", "--runtime-dir", hook, NULL },
 		(const char *const[]){ "vssctl", "reset", "writer", "--json", "x", NULL },
 		(const char *const[]){ "vssctl", "abort", "--json", "--all", NULL },
 		(const char *const[]){ "vssctl", "expose", "--json", "d61d61c8-d73a-4eee-8cdd-f6f9786b7124", "/mnt",
 				       NULL },
 		(const char *const[]){ "vssctl", "backup", "--json", "--for", "/data", "--", "echo", "noise", NULL },
 	};
-	struct fake_harness *fake = fake_harness_start(BEHAVIOURS(NULL));
 	char out[128], command[512];
 
 	for (size_t i = 0; i < ARRAY_SIZE(all) - (geteuid() != 0); i++) {

@@ -1,0 +1,376 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# `vssctl hook` and the hooks made of it: whoever snapshots from outside gets writers that hold still until its thaw, or a
+# failure; nobody stays held. The hypervisors' side is a real guest agent, and what drives scripts as the others do.
+# Usage: test-doors.sh BUILD_DIRECTORY
+# Checks are called by name.
+# shellcheck disable=SC2317
+set -euo pipefail
+# shellcheck source=tests/system/scene.sh
+. "$(dirname "$0")/scene.sh"
+peers=$(dirname "$0")/hypervisors
+
+hook() {
+	local verb=$1
+
+	shift
+	try hook "$verb" --runtime-dir "$lab/hook" "$@"
+}
+
+writers() {
+	scene_end_writer Front Back
+	scene_writer Front --path "$volume" --level front-end
+	scene_writer Back --path "$lab/elsewhere" --level back-end "$@"
+}
+
+before() {
+	local first second
+
+	first=$(scene_when "$1" "$2") second=$(scene_when "$3" "$4")
+	[ -n "$first" ] && [ -n "$second" ] && [ "$first" -lt "$second" ]
+}
+
+is_frozen() {
+	scene_heard "$1" Freeze && ! scene_heard "$1" Thaw && ! scene_heard "$1" Abort
+}
+
+none_frozen() {
+	! is_frozen Front && ! is_frozen Back
+}
+
+# keeps FILTER: what it printed keeps to the schema, and to FILTER.
+keeps() {
+	python3 "$(dirname "$0")/../bus/check-schema.py" "$(dirname "$0")/../../docs/vssctl.schema.json" "$lab/out" &&
+		jq --exit-status "$1" "$lab/out" >/dev/null
+}
+
+held() {
+	check "both hold still" is_frozen Front
+	check "both hold still" is_frozen Back
+	check "the session holds" scene_is_in Holding
+}
+
+let_go() {
+	check "all run again" lab_wait "${1:-2}" none_frozen
+	check "no session remains" lab_wait 3 scene_no_session
+}
+
+# Of a writer that hangs nothing can be seen.
+front_let_go() {
+	check "the other runs again" lab_wait 3 scene_heard Front Abort
+	check "no session remains" lab_wait 10 scene_no_session
+	seen "no session any more"
+}
+
+next_works() {
+	hook freeze
+	check "the next freeze works" equal "$code" 0
+	hook thaw
+	check "the next thaw works" equal "$code" 0
+	check "no session remains" lab_wait 3 scene_no_session
+}
+
+plain() {
+	begin "freeze and thaw"
+	writers
+	hook freeze
+	check "freeze" equal "$code" 0
+	check "says who is held" contains "$lab/out" "^2 writers held, for .* at most"
+	held
+	check "in order" before Front Freeze Back Freeze
+	check "root's alone" equal "$(stat -c %a "$lab/hook" "$lab/hook/hook")" "700
+600"
+	sleep 1
+	hook thaw
+	check "thaw" equal "$code" 0
+	check "says how long" contains "$lab/out" "^2 writers held without a break, for 1[0-9]*\.[0-9] ms"
+	check "in reverse" before Back Thaw Front Thaw
+	let_go
+	hook thaw
+	check "a thaw without a freeze is no failure" equal "$code" 0
+	check "and says so" contains "$lab/out" "Nothing is held"
+	hook freeze --for "$volume"
+	check "for a volume" equal "$code" 0
+	check "only who has data there" contains "$lab/out" "^1 writer held"
+	hook freezeFail
+	check "freezeFail" equal "$code" 0
+	check "it was called off" scene_heard Front Abort
+	let_go
+	hook freeze --json
+	check "a document" keeps '.held.Writers | length == 2'
+	hook thaw --json
+	check "each by name" keeps '[.released.Writers[] | select(.Unbroken) | .Name] | sort == ["Back", "Front"]'
+}
+
+second() {
+	begin "a second freeze while one is held"
+	writers
+	hook freeze
+	hook freeze
+	check "fails, and may work later" equal "$code" 75
+	check "says who holds" contains "$lab/err" "'hook' holds the writers already, for [0-9]* s"
+	held
+	hook freeze --name other --wait 0
+	check "of another name, too" equal "$code" 75
+	held
+	hook thaw --name other
+	check "whose thaw has nothing to let go" equal "$code" 0
+	held
+	hook thaw
+	check "the first is not disturbed" equal "$code" 0
+	let_go
+	hook freeze --name ../x
+	check "a name is no path" equal "$code" 1
+}
+
+no_thaw() {
+	begin "thaw does not come"
+	writers
+	hook freeze --limit 2
+	check "freeze" equal "$code" 0
+	check "all run again by themselves" lab_wait 6 none_frozen
+	hook thaw
+	check "a thaw that comes too late is a failure" equal "$code" 75
+	check "in words" contains "$lab/err" "Release did not come within the time"
+	let_go
+	writers
+	hook freeze --limit 1
+	check "all run again by themselves" lab_wait 6 none_frozen
+	next_works
+}
+
+bad_freeze() {
+	begin "a writer fails"
+	writers --on 'Freeze=once:fail:non-retryable:its disk is full'
+	hook freeze
+	check "freeze fails" equal "$code" 1
+	check "with the writer's words" contains "$lab/err" "'Back' failed at Freeze.*its disk is full"
+	let_go
+	hook thaw
+	check "nothing was held" equal "$code" 0
+	next_works
+	writers --on 'Freeze=once:fail:retryable:just now'
+	hook freeze
+	check "a retryable failure" equal "$code" 75
+	writers --on 'Freeze=fail:retryable:just now'
+	hook freeze --on-writer-failure degrade
+	check "by policy it is a warning" equal "$code" 0
+	check "in words" contains "$lab/err" "warning: .*just now"
+	check "the other holds" is_frozen Front
+	hook thaw
+	check "thaw" equal "$code" 0
+	writers --on Freeze=hang
+	hook freeze --timeout 3
+	check "a hook has its own limit" equal "$code" 75
+	check "in words" contains "$lab/err" "hook freeze was not done within --timeout"
+	front_let_go
+}
+
+broken() {
+	begin "a hold that breaks"
+	writers --on 'Freeze=once:break'
+	hook freeze
+	hook thaw
+	check "thaw fails" differ "$code" 0
+	check "names the writer" contains "$lab/err" "'Back' failed at Thaw"
+	let_go
+	writers
+	hook freeze
+	scene_end_writer Back
+	check "the other runs again" lab_wait 5 scene_heard Front Abort
+	hook thaw
+	check "a writer that died is a failure" differ "$code" 0
+	check "in words" contains "$lab/err" "Writer 'Back' failed at Thaw: Not responding"
+	check "no session remains" lab_wait 3 scene_no_session
+}
+
+killed() {
+	begin "the hook is killed"
+	writers --on 'Freeze=delay:2000'
+	lab_spawn freeze "$build/requestor/vssctl" hook freeze --runtime-dir "$lab/hook"
+	lab_wait 5 scene_heard Front Freeze || lab_die "no freeze"
+	lab_stop freeze KILL
+	let_go 5
+	hook thaw
+	check "there is nothing to let go, and that is a failure" equal "$code" 1
+	writers
+	next_works
+	begin "thaw while freeze is under way"
+	writers --on 'Freeze=delay:1000'
+	lab_spawn freeze "$build/requestor/vssctl" hook freeze --runtime-dir "$lab/hook"
+	lab_wait 5 scene_heard Front Freeze || lab_die "no freeze"
+	hook thaw
+	check "waits for it, and lets go" equal "$code" 0
+	check "after the freeze" before Back Freeze Back Thaw
+	let_go
+}
+
+vssd_ends() {
+	begin "vssd is killed while it holds"
+	writers
+	hook freeze
+	lab_stop vssd KILL
+	scene_vssd
+	check "all run again" lab_wait 5 none_frozen
+	hook thaw
+	check "the hold was broken" differ "$code" 0
+	lab_wait 10 test "$(scene_row Front .Present)" = true
+	next_works
+	begin "vssd hangs"
+	writers
+	hook freeze
+	kill -s STOP "${lab_pid[vssd]}"
+	hook thaw --timeout 4
+	check "thaw ends" differ "$code" 0
+	hook freeze --timeout 4
+	check "freeze ends" differ "$code" 0
+	check "neither took long" at_most "$((($(date +%s%N) - scene_begun) / 1000000000))" 20
+	kill -s CONT "${lab_pid[vssd]}"
+	hook thaw
+	check "a second thaw lets go what was held all the time" equal "$code" 0
+	let_go
+	next_works
+}
+
+# ---- who snapshots from outside ----
+
+wrapper_environment() {
+	export VSSCTL=$build/requestor/vssctl VSS_HOOK_OPTIONS="--runtime-dir $lab/hook --limit 30"
+	doors=$build/requestor/doors
+}
+
+vmware() {
+	begin "VMware Tools' backup scripts"
+	mkdir "$lab/scripts"
+	install -m 755 "$doors/vmware-backup-script" "$lab/scripts/zz-vssd"
+	# shellcheck disable=SC2016
+	printf '#!/bin/sh\necho "$1" >>%s/other\n' "$lab" >"$lab/scripts/10-other"
+	chmod 755 "$lab/scripts/10-other"
+	writers
+	code=0
+	# shellcheck disable=SC2016
+	"$peers/vmware-scripts.py" "$lab/scripts" sh -c 'grep Freeze "$1" >"$2"; ! grep Thaw "$1"' sh "$lab/Back.events" \
+		"$lab/seen" >"$lab/out" 2>"$lab/err" || code=$?
+	check "a quiesced snapshot" equal "$code" 0
+	check "made while all held still" test -s "$lab/seen"
+	let_go
+	check "the others' order" equal "$(paste -sd ' ' "$lab/other")" "freeze thaw"
+	"$peers/vmware-scripts.py" "$lab/scripts" false >"$lab/out" 2>"$lab/err" || code=$?
+	check "a snapshot that fails" equal "$code" 2
+	let_go
+	check "is told as such" scene_heard Back Abort
+	writers --on 'Freeze=once:fail:non-retryable:no'
+	code=0
+	: >"$lab/other"
+	"$peers/vmware-scripts.py" "$lab/scripts" touch "$lab/made" >"$lab/out" 2>"$lab/err" || code=$?
+	check "a writer's failure is the snapshot's" equal "$code" 1
+	check "and it is not made" refuse test -e "$lab/made"
+	check "those before it are told" equal "$(paste -sd ' ' "$lab/other")" "freeze freezeFail"
+	let_go
+	writers --on 'Freeze=once:break'
+	"$peers/vmware-scripts.py" "$lab/scripts" true >"$lab/out" 2>"$lab/err" || code=$?
+	check "a broken hold is one" equal "$code" 3
+	let_go
+}
+
+azure() {
+	begin "Azure Backup's script framework"
+	install -D -m 700 -t "$lab/azure" "$doors/azure-pre-script" "$doors/azure-post-script"
+	jq --arg d "$lab/azure" --arg r "$lab/hook" '.preScriptLocation = $d + "/azure-pre-script"
+		| .postScriptLocation = $d + "/azure-post-script" | .preScriptParams += ["--runtime-dir", $r]
+		| .postScriptParams += ["--runtime-dir", $r]' "$doors/VMSnapshotScriptPluginConfig.json" >"$lab/azure/plugin.json"
+	writers
+	code=0
+	# shellcheck disable=SC2016
+	"$peers/azure-scripts.py" "$lab/azure/plugin.json" sh -c 'grep -q Freeze "$1" && ! grep -q Thaw "$1"' sh \
+		"$lab/Back.events" >"$lab/out" 2>"$lab/err" || code=$?
+	check "application consistent" equal "$code" 0
+	let_go
+	writers --on 'Freeze=once:fail:non-retryable:no'
+	"$peers/azure-scripts.py" "$lab/azure/plugin.json" touch "$lab/made" >"$lab/out" 2>"$lab/err" || code=$?
+	check "a writer's failure is no backup" equal "$code" 1
+	check "and it is not made" refuse test -e "$lab/made"
+	let_go
+	writers
+	code=0
+	"$build/requestor/vssctl" hook freeze --name azure --runtime-dir "$lab/hook" --bad >/dev/null 2>&1 || code=$?
+	check "wrong usage of vssctl" equal "$code" 2
+	code=0
+	sh "$lab/azure/azure-pre-script" --bad >/dev/null 2>&1 || code=$?
+	check "is no mere warning there" equal "$code" 1
+	writers --on Freeze=hang
+	jq '.timeoutInSeconds = 5 | .preScriptParams[1] = "3"' "$lab/azure/plugin.json" >"$lab/azure/short.json"
+	code=0
+	"$peers/azure-scripts.py" "$lab/azure/short.json" true >"$lab/out" 2>"$lab/err" || code=$?
+	check "a writer that hangs is no backup" equal "$code" 1
+	check "and is not what its framework gave up to wait for" refuse grep -q "timed out" "$lab/out"
+	front_let_go
+}
+
+qga() {
+	"$peers/qga.py" "$lab/qga" "$@" >"$lab/out" 2>"$lab/err"
+}
+
+freeze_mine() {
+	qga guest-fsfreeze-freeze-list "{\"mountpoints\": [\"$lab/frozen\"]}"
+}
+
+# In a mount namespace of its own, and with nothing that it could freeze but what is named to it.
+qemu() {
+	begin "QEMU's guest agent"
+	if ! command -v qemu-ga mkfs.ext4 >/dev/null; then
+		lab_note "skipped: needs qemu-ga and mkfs.ext4"
+		return 0
+	fi
+	truncate -s 64M "$lab/frozen.img"
+	mkfs.ext4 -q "$lab/frozen.img"
+	mkdir "$lab/frozen" "$lab/qga-state"
+	mount -o loop "$lab/frozen.img" "$lab/frozen"
+	lab_defer lab_unmount "$lab/frozen"
+	install -m 755 "$doors/fsfreeze-hook" "$lab/fsfreeze-hook"
+	lab_spawn qga unshare --mount --propagation private qemu-ga -m unix-listen -p "$lab/qga" -t "$lab/qga-state" \
+		-f "$lab/qga-state/pid" "-F$lab/fsfreeze-hook" -b guest-fsfreeze-freeze
+	lab_wait 10 qga guest-ping || lab_die "qemu-ga does not start: $(cat "$lab/qga.log")"
+	writers
+	check "the agent freezes" freeze_mine
+	check "one filesystem" contains "$lab/out" '"return": 1'
+	seen "frozen after"
+	held
+	check "the agent thaws" qga guest-fsfreeze-thaw
+	check "all have thawed" scene_heard Front Thaw
+	let_go
+	check "thaw without freeze" qga guest-fsfreeze-thaw
+	begin "a writer's failure reaches the hypervisor"
+	writers --on 'Freeze=once:fail:non-retryable:no'
+	check "the agent fails" refuse freeze_mine
+	check "as its hook did" contains "$lab/out" "GenericError.*fsfreeze hook has failed with status 1"
+	qga guest-fsfreeze-status || true
+	check "nothing is frozen" contains "$lab/out" '"return": "thawed"'
+	let_go
+	begin "a hold that broke reaches the hypervisor"
+	writers --on 'Freeze=once:break'
+	check "the agent freezes" freeze_mine
+	check "its thaw fails" refuse qga guest-fsfreeze-thaw
+	check "as its hook did" contains "$lab/out" "GenericError.*fsfreeze hook has failed"
+	qga guest-fsfreeze-status || true
+	check "but nothing stays frozen" contains "$lab/out" '"return": "thawed"'
+	let_go
+	begin "the hypervisor is gone while all is frozen"
+	writers
+	check "the agent freezes" freeze_mine
+	sleep 0.2
+	check "writers have their limit" is_frozen Back
+	check "thaw" qga guest-fsfreeze-thaw
+	let_go
+	lab_stop qga
+}
+
+scene_start "$1" python3
+scene_configure Freeze=30s PrepareBackup=5s PrepareSnapshot=5s Event=5s
+mkdir "$lab/elsewhere"
+scene_vssd
+wrapper_environment
+for part in plain second no_thaw bad_freeze broken killed vssd_ends vmware azure qemu; do
+	"$part"
+done
+scene_done
