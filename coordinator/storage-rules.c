@@ -613,3 +613,13 @@ int storage_place(const struct storage_limits *limits, json_t *members, json_t *
 	*ret = json_incref(places);
 	return 0;
 }
+
+json_t *storage_room(json_t *association, json_t *facts, uint64_t *ret_free)
+{
+	autojson json_t *store = store_of(association, association, facts), *pvs = NULL;
+	json_t *group = group_of(facts, text_of(association, "VgUuid"));
+
+	pvs = store && group ? store_pvs(association, store, group) : json_array();
+	*ret_free = free_on(pvs);
+	return device_names(pvs);
+}

@@ -10,7 +10,10 @@
  *  "Filesystems": [{"Uuid", "Path", "Size", "Free"}],                                       btrfs
  *  "Associations": [{"For": volume id, "Volume": path or "vg/lv", "On": store id, "OnName": s, "Max": bytes or -1,
  *                    "Guaranteed": b, "Explicit": b, "Used": bytes, "Allocated": bytes, "Copies": n,
- *                    "Stores": [{"Copy", "Used", "Allocated"}], oldest first}],
+ *                    "Stores": [{"Copy", "Used", "Allocated"}], oldest first, ...}],
+ *                   of LVM also "Provider", "Kind", "Vg", "VgUuid", "Lv", "PoolUuid", "LvSize", "Path", "Disks" of the volume,
+ *                   and of each store "Device": its device-mapper name, "Lv", "Full": bytes at which it cannot overflow,
+ *                   "Session"
  *  "InUse": {copy: anything}}                   exposed, or in a live session or lease: vssd adds this
  *
  * disk: as in a volume's "Disks". A store's id is "vg:UUID" (any allowed physical volume of the group), "pv:UUID",
@@ -54,6 +57,10 @@ int storage_check_candidate(json_t *volume, json_t *store, struct err *err);
  * "Pvs" (vg)}. The caller's own. */
 json_t *storage_candidates(json_t *facts);
 json_t *storage_candidate(json_t *facts, const char *id); /* one of them; NULL */
+
+/* The devices on which stores of an association's copies may lie (its own: a row of the facts of a logical volume also has
+ * what a volume has), and how many bytes are free there. */
+json_t *storage_room(json_t *association, json_t *facts, uint64_t *ret_free);
 
 /* An association to be made, or made another size (is_new false). max: bytes or STORAGE_UNBOUNDED. */
 int storage_check_association(const struct storage_limits *limits, json_t *volume, json_t *store, int64_t max,

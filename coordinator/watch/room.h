@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Where room comes from: a choice, made of the facts of shadow storage. Nothing is done in here. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/clock.h"
+#include "coordinator/watch/fill.h"
+
+#define ROOM_LIMIT (30 * USEC_PER_SEC) /* for LVM to do what was chosen */
+#define ROOM_DATA_FLOOR 10u	       /* per cent of a pool that stay free */
+#define ROOM_METADATA_FLOOR 25u
+
+enum room_kind {
+	ROOM_NONE, /* there is none; why says it */
+	ROOM_ENOUGH,
+	ROOM_EXTEND,
+	ROOM_EVICT,
+};
+
+struct room_choice {
+	enum room_kind kind;
+	json_t *request;     /* to the worker: of "extend", or of "remove" */
+	char what[256];	     /* for people */
+	char why[400];
+};
+
+/* device: the store's, or the pool's, in device-mapper's spelling. sessions_dir: where a live session is a file. */
+void room_for_store(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill,
+		    const char *sessions_dir);
+void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill, bool metadata,
+		   const char *sessions_dir);
+void room_choice_done(struct room_choice *choice);
+
+/* How many copies a pool holds. */
+size_t room_count_copies(json_t *facts, const char *device);
