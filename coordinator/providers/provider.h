@@ -111,6 +111,7 @@ extern const struct provider_op absent_ops[];
  * storage-list   {"Usage": b, with what the stores hold} -> the facts of this role, as storage-rules.h says
  * storage-set    {"For": volume id, "On": store id, "Max": bytes or -1, "Guaranteed": b}, durable on return            -> {}
  *                "On" absent: the association is deleted
+ * extend         {"Vg", "Lv", "Size": bytes to be added, "Pvs": [devices], "Metadata": b, of a pool}: of LVM, for vss-watch -> {}
  *
  * A member of `prepare` that vssd has placed also has "StoreSize": bytes, "Pvs": [devices]; the copies that had to make room
  * are gone by then.

@@ -6,6 +6,7 @@
 #define FULL_PERCENT 60u
 #define SOON (5 * USEC_PER_SEC)
 #define GROW_SECONDS 10
+#define RESERVE (UINT64_C(128) << 20) /* what a fast disk takes before an extension is through */
 #define POLL_MIN (50 * USEC_PER_MSEC)
 #define POLL_MAX (1 * USEC_PER_SEC)
 #define FASTEST 1e9 /* bytes a second that a writer that has not begun yet may turn out to have */
@@ -48,7 +49,7 @@ uint64_t fill_poll_after(const struct fill *fill)
 
 bool fill_wants_room(const struct fill *fill)
 {
-	return fill->used >= fill->size / 100 * FULL_PERCENT || fill_usec_left(fill) < SOON;
+	return room(fill) < RESERVE || fill->used >= fill->size / 100 * FULL_PERCENT || fill_usec_left(fill) < SOON;
 }
 
 uint64_t fill_growth(const struct fill *fill, uint64_t full, uint64_t extent)
@@ -59,6 +60,8 @@ uint64_t fill_growth(const struct fill *fill, uint64_t full, uint64_t extent)
 		return 0;
 	if (growth < coming)
 		growth = coming;
+	if (room(fill) + growth < RESERVE)
+		growth = RESERVE - room(fill);
 	if (growth > full - fill->size)
 		growth = full - fill->size;
 	return extent ? (growth + extent - 1) / extent * extent : growth;

@@ -13,7 +13,7 @@
 #include "coordinator/log.h"
 #include "coordinator/watch/room.h"
 
-#define SCAN_EVERY (1 * USEC_PER_SEC)
+#define SCAN_EVERY (250 * USEC_PER_MSEC)
 #define RETRY_AFTER (1 * USEC_PER_SEC) /* where there was nothing that could be done */
 #define EVENTS_MAX 50u
 

@@ -72,12 +72,15 @@ static void growth(void **state)
 {
 	struct fill fill = { 0 };
 
-	fill_take(&fill, 1 * USEC_PER_SEC, 0, 100 * MIB);
-	assert_int_equal(fill_growth(&fill, GIB, EXTENT), 52 * MIB); /* half as much again, in extents */
-	assert_int_equal(fill_growth(&fill, 110 * MIB, EXTENT), 12 * MIB);
-	assert_int_equal(fill_growth(&fill, 100 * MIB, EXTENT), 0);
-	fill_take(&fill, 2 * USEC_PER_SEC, 30 * MIB, 100 * MIB);
+	fill_take(&fill, 1 * USEC_PER_SEC, 0, 300 * MIB);
+	assert_int_equal(fill_growth(&fill, GIB, EXTENT), 152 * MIB); /* half as much again, in extents */
+	assert_int_equal(fill_growth(&fill, 310 * MIB, EXTENT), 12 * MIB);
+	assert_int_equal(fill_growth(&fill, 300 * MIB, EXTENT), 0);
+	fill_take(&fill, 2 * USEC_PER_SEC, 30 * MIB, 300 * MIB);
 	assert_int_equal(fill_growth(&fill, GIB, EXTENT), 300 * MIB);
+	fill = (struct fill){ 0 };
+	fill_take(&fill, USEC_PER_SEC, 10 * MIB, 32 * MIB);
+	assert_int_equal(fill_growth(&fill, GIB, EXTENT), 108 * MIB); /* room for a burst */
 }
 
 static void looked_at_as_often_as_needed(void **state)

@@ -19,3 +19,8 @@ int lvm_expose(json_t *request, const struct fd_list *fds, json_t *answer, struc
 int lvm_unexpose(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		 struct err *err);
 int lvm_usage(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
+int lvm_storage_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		     struct err *err);
+int lvm_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		    struct err *err);
+int lvm_extend(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);

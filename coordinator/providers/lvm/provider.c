@@ -6,7 +6,9 @@ static const struct provider_op ops[] = {
 	{ "prepare", lvm_prepare }, { "flush", lvm_flush }, { "arm", lvm_arm },	      { "open", lvm_open },
 	{ "seal", lvm_seal },	    { "abort", lvm_abort }, { "list", lvm_list },     { "record", lvm_record },
 	{ "remove", lvm_remove },   { "mount", lvm_mount }, { "expose", lvm_expose }, { "unexpose", lvm_unexpose },
-	{ "usage", lvm_usage },	    { NULL, NULL },
+	{ "usage", lvm_usage },	    { "storage-list", lvm_storage_list },
+	{ "storage-set", lvm_storage_set },	    { "extend", lvm_extend },
+	{ NULL, NULL },
 };
 
 const struct provider lvm_provider = {

@@ -61,7 +61,8 @@ static json_t *read_pvs(struct err *err)
 	json_t *rows;
 
 	return lvm_report(&rows, NULL, err,
-			  "pvs -o pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_allocatable,vg_uuid") < 0 ?
+			  "pvs -o pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_allocatable,"
+			  "vg_uuid,vg_name,vg_extent_size") < 0 ?
 		       NULL :
 		       rows;
 }
@@ -132,12 +133,12 @@ static void list_groups(json_t *answer, const struct groups *groups, const json_
 	json_t *list = json_object_get(answer, "Groups"), *pools = json_object_get(answer, "Pools"), *row;
 	size_t i;
 
-	json_array_foreach(groups->rows, i, row) {
-		if (!is_known(list, row_text(row, "vg_uuid")))
+	json_array_foreach(pvs, i, row)
+		if (*row_text(row, "vg_uuid") && !is_known(list, row_text(row, "vg_uuid")))
 			json_array_append_new(list, describe_group(row, pvs));
+	json_array_foreach(groups->rows, i, row)
 		if (is_pool(row))
 			json_array_append_new(pools, describe_pool(row));
-	}
 }
 
 /* ---- associations ---- */
@@ -352,27 +353,30 @@ static void append_option(char line[LVM_COMMAND_SIZE], const char *option, const
 	snprintf(line + used, LVM_COMMAND_SIZE - used, " %s %s%s", option, tag, value);
 }
 
-static void drop_tags(char line[LVM_COMMAND_SIZE], const json_t *row)
+/* LVM adds before it drops: a tag that is to stay must be in neither list. */
+static void change_tag(char line[LVM_COMMAND_SIZE], const json_t *row, const char *tag, const char *wanted)
 {
-	static const char *const tags[] = { TAG_ON, TAG_MAX, TAG_GUARANTEED };
 	char value[TAG_SIZE];
+	bool is_there = find_tag(row_text(row, "lv_tags"), tag, value);
 
-	for (size_t i = 0; i < ARRAY_SIZE(tags); i++)
-		if (find_tag(row_text(row, "lv_tags"), tags[i], value))
-			append_option(line, "--deltag", tags[i], value);
+	if (is_there && wanted && strcmp(value, wanted) == 0)
+		return;
+	if (is_there)
+		append_option(line, "--deltag", tag, value);
+	if (wanted)
+		append_option(line, "--addtag", tag, wanted);
 }
 
-static void add_tags(char line[LVM_COMMAND_SIZE], json_t *request, const char *on)
+static void change_tags(char line[LVM_COMMAND_SIZE], const json_t *row, json_t *request, const char *on)
 {
 	json_int_t max = json_integer_value(json_object_get(request, "Max"));
 	char text[32] = "unbounded";
 
 	if (max >= 0)
 		snprintf(text, sizeof text, "%lld", (long long)max);
-	append_option(line, "--addtag", TAG_ON, on);
-	append_option(line, "--addtag", TAG_MAX, text);
-	if (request_flag(request, "Guaranteed"))
-		append_option(line, "--addtag", TAG_GUARANTEED, "");
+	change_tag(line, row, TAG_ON, on);
+	change_tag(line, row, TAG_MAX, on ? text : NULL);
+	change_tag(line, row, TAG_GUARANTEED, on && request_flag(request, "Guaranteed") ? "" : NULL);
 }
 
 int lvm_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
@@ -389,9 +393,7 @@ int lvm_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, 
 		return err_set(err, VSS_E_INVALID_ARGUMENT, "Not a store's id: %.100s", on);
 	if (groups_read(&groups, "", err) < 0 || !(row = find_volume(&groups, id, err)))
 		return -1;
-	drop_tags(line, row);
-	if (on)
-		add_tags(line, request, on);
+	change_tags(line, row, request, on);
 	if (!*line)
 		return 0;
 	return lvm_run(err, "The shadow storage cannot be written down", "lvchange%s %s/%s", line, row_text(row, "vg_name"),

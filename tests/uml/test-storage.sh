@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Shadow storage of logical volumes: associations and their rules, stores that are extended before they fill, MaxSize, full
+# pools, disks that fail; virtual disks, which keep their own copies and nobody else's.
+set -euo pipefail
+# shellcheck source=tests/uml/lib.sh
+. "$SOURCE/tests/uml/lib.sh"
+
+code=0
+
+lap() {
+	note "$* ($SECONDS s)"
+}
+
+# try ARGUMENT...: of vssctl; $code, /run/out, /run/err
+try() {
+	code=0
+	vssctl "$@" >/run/out 2>/run/err || code=$?
+}
+
+# works ARGUMENT...
+works() {
+	try "$@"
+	[ "$code" -eq 0 ] || die "vssctl $*: $(cat /run/err)"
+}
+
+# fails WORDS ARGUMENT...: and says them
+fails() {
+	local words=$1
+
+	shift
+	try "$@"
+	[ "$code" -ne 0 ] || die "vssctl $* succeeds"
+	grep -q "$words" /run/err || die "vssctl $* fails with other words than '$words': $(cat /run/err)"
+}
+
+# storage PATH FILTER: of the association of the volume at PATH
+storage() {
+	vssctl list shadowstorage --for "$1" --json | jq -r ".shadowstorage[0] | $2"
+}
+
+# copy_device PATH: a copy is made, and this is its device
+copy_device() {
+	works create shadow --for "$1" --json
+	jq -r '.result.Shadows[0].Device' /run/out
+}
+
+# watched DEVICE FILTER: what vss-watch says of the copy on it
+watched() {
+	jq -r --arg d "$(dmsetup info -c --noheadings -o name "$1")" '.Watched[] | select(.Device == $d) | '"$2" \
+		/run/vss-watch/state/watch
+}
+
+start_watch() {
+	spawn watch "$BUILD/coordinator/watch/vss-watch" --worker "$BUILD/coordinator/providers/vss-worker" --linger 2
+}
+
+is_invalid() {
+	dmsetup status "$1" | grep -q Invalid
+}
+
+forget_copies() {
+	works delete shadows --for "$1" --all -y
+}
+
+# fill PATH MIB: as fast as it goes
+fill() {
+	dd if=/dev/zero of="$1/fill" bs=1M count="$2" conv=notrunc,fsync 2>/dev/null
+}
+
+rules() {
+	lap "associations and their rules"
+	fails "own volume group" add shadowstorage --for /mnt/a --on other
+	fails "at least 32 MiB" add shadowstorage --for /mnt/a --on vg --maxsize 31MB
+	fails "is not a size" add shadowstorage --for /mnt/a --on vg --maxsize 1XB
+	works add shadowstorage --for /mnt/a --on /dev/ubdb --maxsize 25%
+	[ "$(storage /mnt/a '[.OnName, .Max == (.Size / 100 | floor) * 25, .Explicit] | join(" ")')" = "/dev/ubdb true true" ] ||
+		die "the association is $(storage /mnt/a .)"
+	fails "already" add shadowstorage /for=/dev/vg/a /on=vg
+	fails "not on vg" resize shadowstorage --for /mnt/a --on vg --maxsize 64MB
+	works delete shadowstorage --for /mnt/a -y
+	works add shadowstorage --for /mnt/a --on /mnt/a --maxsize 64MB
+	works create shadow --for /mnt/a
+	[ "$(storage /mnt/a '[.Allocated, .Copies] | join(" ")')" = "$((64 << 20)) 1" ] || die "$(storage /mnt/a .)"
+	fails "holds 1 copies" delete shadowstorage --for /mnt/a -y
+	works create shadow --for /mnt/a
+	[ "$(storage /mnt/a .Copies)" = 1 ] || die "the oldest copy did not make room"
+	works resize shadowstorage --for /mnt/a --on vg --maxsize 200MB
+	works create shadow --for /mnt/a
+	[ "$(storage /mnt/a '[.Copies, .Allocated <= .Max] | join(" ")')" = "2 true" ] || die "$(storage /mnt/a .)"
+	works resize shadowstorage --for /mnt/a --on vg --maxsize 150MB
+	[ "$(storage /mnt/a .Copies)" = 1 ] || die "a smaller size did not cost the oldest copy"
+	forget_copies /mnt/a
+	[ "$(storage /mnt/a .Explicit)" = true ] || die "an explicit association went with its last copy"
+	works resize shadowstorage --for /mnt/a --on vg --guaranteed
+	works create shadow --for /mnt/a
+	[ "$(storage /mnt/a '.Allocated >= 251658240')" = true ] || die "a guaranteed store has $(storage /mnt/a .Allocated) bytes"
+	forget_copies /mnt/a
+	works resize shadowstorage --for /mnt/a --on vg
+}
+
+in_time() {
+	local copy sum
+
+	lap "stores are extended before they fill"
+	sum=$(sha256sum </mnt/a/fill)
+	works resize shadowstorage --for /mnt/a --on vg --maxsize 64MB
+	copy=$(copy_device /mnt/a)
+	works resize shadowstorage --for /mnt/a --on vg
+	start_watch
+	wait_for 10 test -e /run/vss-watch/state/watch || die "vss-watch does not start"
+	wait_for 20 sh -c "[ \$(blockdev --getsize64 $copy-cow 2>/dev/null || dmsetup status $copy | sed 's|.*/\([0-9]*\) .*|\1|') -gt 200000 ]" ||
+		die "a small store is not extended"
+	fill /mnt/a 200
+	! is_invalid "$copy" || die "the store has overflowed"
+	[ "$(watched "$copy" '.Alarm // "none"')" = none ] || die "there is an alarm: $(watched "$copy" .Alarm)"
+	mount_readonly vg "${copy##*/}" /mnt/copy
+	[ "$(sha256sum </mnt/copy/fill)" = "$sum" ] || die "the copy does not hold what was there"
+	umount /mnt/copy
+	forget_copies /mnt/a
+	wait_for 20 sh -c "! kill -0 ${pid_of[watch]}" || die "vss-watch goes on with nothing to watch"
+}
+
+make_vg vg /dev/ubdb
+make_vg other /dev/ubdc
+make_lv vg a 240M ext4
+mount_lv vg a
+head -c 200M /dev/zero | tr "\0" a >/mnt/a/fill
+start_all
+rules
+in_time
+assert_healthy vg a
