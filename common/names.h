@@ -31,6 +31,11 @@
 /* Environment of vssd: set, every change of a session's state is logged. */
 #define VSS_ENV_DEBUG "VSSD_DEBUG"
 
+/* vss-guard: its socket (guard.sock) and its lists lie here. Environment of vssctl: another directory, another program. */
+#define VSS_GUARD_DIRECTORY "/run/vss-guard"
+#define VSS_ENV_GUARD_DIRECTORY "VSS_GUARD_DIRECTORY"
+#define VSS_ENV_GUARD_PROGRAM "VSS_GUARD_PROGRAM"
+
 /* Environment of a child that a writer or a requestor starts. */
 #define VSS_ENV_ROOT "VSS_ROOT"  /* backup: root of the mounted copies */
 #define VSS_ENV_COPY "VSS_COPY_" /* n from 1: a copy */

@@ -9,8 +9,9 @@
 #include <systemd/sd-event.h>
 
 #include "common/error.h"
+#include "common/names.h"
 
-#define GUARD_SOCKET "/run/vss-guard/guard.sock"
+#define GUARD_SOCKET VSS_GUARD_DIRECTORY "/guard.sock"
 
 struct guard;
 struct window;

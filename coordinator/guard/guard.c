@@ -24,7 +24,7 @@ static int usage(void)
 int guard_main(int argc, char **argv, const struct kernel *kernel)
 {
 	bool executor = false, release = false, list = false, json = false;
-	const char *run_directory = GUARD_RUN_DIRECTORY;
+	const char *run_directory = VSS_GUARD_DIRECTORY;
 
 	guard_kernel = kernel;
 	spawn_remember_self();

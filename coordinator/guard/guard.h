@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "common/names.h"
 #include "coordinator/guard/kernel.h"
 
-#define GUARD_RUN_DIRECTORY "/run/vss-guard"
 #define GUARD_SOCKET_NAME "guard.sock"
 #define GUARD_DEADLINE_DEFAULT (10 * USEC_PER_SEC)
 #define GUARD_DEADLINE_MAX (60 * USEC_PER_SEC)

@@ -48,6 +48,8 @@ static int open_directory(struct releaser *r)
 		close(lock);
 		return -1;
 	}
+	if (ftruncate(lock, 0) == 0)
+		dprintf(lock, "%d\n", (int)getpid());
 	return 0;
 }
 

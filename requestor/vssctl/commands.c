@@ -33,7 +33,9 @@ const struct command commands[] = {
 	  NULL, COMMON | OPTION(FOR) | OPTION(ON), 0, 0, false, run_list_shadowstorage },
 	{ "list", "sessions", "", "List backup sessions, and who holds what", NULL, COMMON, 0, 0, false,
 	  run_list_sessions },
-	{ "status", NULL, "", "Tell how vssd is and what it does", NULL, COMMON, 0, 0, false, run_status },
+	{ "status", NULL, "", "Tell how vssd is, what it does, and what is held",
+	  "What vss-guard holds is told first, to root, also where vssd or the bus does not work.", COMMON, 0, 0, false,
+	  run_status, true },
 	{ "create", "shadow", "--for PATH... [options]", "Make shadow copies that stay",
 	  "The copies of all named volumes are one set. They stay until they are deleted; what is known of their\n"
 	  "consistency and of their instant is printed with the reason wherever it is less than the best.",
@@ -91,6 +93,10 @@ const struct command commands[] = {
 	  1, 1, false, run_reset_writer },
 	{ "abort", NULL, "{--session ID | --all}", "End backup sessions: writers run again, half-made copies go", NULL,
 	  COMMON | OPTION(SESSION) | OPTION(ALL), 0, 0, false, run_abort },
+	{ "release", NULL, "--all", "Release everything that is held, at once",
+	  "Sets that are being made fail. Works without vssd and without the bus; where vss-guard has ended\n"
+	  "or hangs, what stands on its list is released.",
+	  COMMON | OPTION(ALL), 0, 0, false, run_release, true },
 	{ 0 },
 };
 

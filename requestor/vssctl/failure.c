@@ -30,17 +30,26 @@ int exit_code_of(const struct vss_failure *failure, int signal_number)
 	return failure->retryable ? EXIT_RETRY : EXIT_FAILED;
 }
 
-static void print_failure_json(struct vssctl *ctl)
+static void print_failure_json(struct vssctl *ctl, const char *key, json_t *value)
 {
 	const struct vss_failure *f = &ctl->failure;
 	autojson json_t *error = json_pack("{sssIsssb}", "name", f->name, "code", (json_int_t)f->code, "message",
 					   f->text, "retryable", f->retryable);
 	char name[40];
+	autojson json_t *document = json_pack("{sssO}", "command", command_name(ctl->command, name), "error", error);
 
-	print_json(ctl->out, command_name(ctl->command, name), "error", error);
+	if (key)
+		json_object_set(document, key, value);
+	json_dumpf(document, ctl->out, JSON_INDENT(2));
+	fputc('\n', ctl->out);
 }
 
 int vssctl_fail(struct vssctl *ctl)
+{
+	return vssctl_fail_beside(ctl, NULL, NULL);
+}
+
+int vssctl_fail_beside(struct vssctl *ctl, const char *key, json_t *value)
 {
 	const struct vss_failure *f = &ctl->failure;
 	autofree char *text = text_printable(f->text);
@@ -51,7 +60,7 @@ int vssctl_fail(struct vssctl *ctl)
 		fprintf(ctl->err, " (0x%08" PRIx32 ")", f->code);
 	fputc('\n', ctl->err);
 	if (ctl->options.json)
-		print_failure_json(ctl);
+		print_failure_json(ctl, key, value);
 	return exit_code_of(f, interrupt_signal());
 }
 
@@ -105,7 +114,7 @@ void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup)
 	if (interrupt_signal() || vss_backup_writer_status(backup, &rows, &ignored) < 0)
 		return;
 	printable = rows_printable(rows);
-	json_array_foreach(printable, index, row)
+	json_array_foreach (printable, index, row)
 		if (row_number(row, "Code") != 0 && told && !strstr(told, row_text(row, "Name")))
 			tell_writer(ctl, row);
 }
@@ -119,7 +128,7 @@ static void tell_each(struct vssctl *ctl, json_t *result, const char *key, const
 	if (!found)
 		return;
 	texts = rows_printable(found);
-	json_array_foreach(texts, index, text)
+	json_array_foreach (texts, index, text)
 		fprintf(ctl->err, "vssctl: %s%s\n", before, json_string_value(text) ?: "?");
 }
 

@@ -92,6 +92,14 @@ bool interrupt_out_of_time(void)
 	return state.rungs > 0;
 }
 
+int vssctl_connect(struct vssctl *ctl)
+{
+	if (vss_connect(&ctl->connection, NULL, &ctl->failure) < 0)
+		return -1;
+	interrupt_install(ctl->connection);
+	return 0;
+}
+
 void interrupt_block(bool block)
 {
 	sigset_t set;

@@ -44,9 +44,8 @@ static int run(struct vssctl *ctl)
 
 	if (ctl->command->options & OPTION(TIMEOUT))
 		interrupt_deadline(ctl->options.timeout_given ? ctl->options.timeout_seconds : TIMEOUT_SECONDS);
-	if (vss_connect(&ctl->connection, NULL, &ctl->failure) < 0)
+	if (!ctl->command->alone && vssctl_connect(ctl) < 0)
 		return vssctl_fail(ctl);
-	interrupt_install(ctl->connection);
 	r = ctl->command->run(ctl);
 	interrupt_restore();
 	vss_disconnect(ctl->connection);

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "requestor/vssctl/held.h"
 #include "requestor/vssctl/print.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
@@ -13,7 +14,7 @@ static void print_troubled(FILE *out, json_t *writers)
 	size_t index;
 	json_t *row;
 
-	json_array_foreach(writers, index, row) {
+	json_array_foreach (writers, index, row) {
 		if (row_true(row, "Expected") && !row_true(row, "Present"))
 			fprintf(out, "Writer '%s' is expected and not there%s%s\n", row_text(row, "Name"),
 				*row_text(row, "Unit") ? ": see systemctl status " : "", row_text(row, "Unit"));
@@ -24,15 +25,32 @@ static void print_troubled(FILE *out, json_t *writers)
 	}
 }
 
+/* What is held comes first: it is asked of the guard, and there where vssd or the bus is not. */
+static json_t *held_rows(struct vssctl *ctl)
+{
+	autojson json_t *rows = NULL, *printable = NULL;
+	struct vss_failure ignored;
+
+	if (held_list(&rows, &ignored) < 0)
+		return NULL;
+	printable = rows_printable(rows);
+	if (!ctl->options.json)
+		print_held(ctl->out, printable);
+	return steal_pointer(rows);
+}
+
 int run_status(struct vssctl *ctl)
 {
 	autojson json_t *properties = NULL, *sessions = NULL, *writers = NULL, *status = NULL, *printable = NULL;
+	autojson json_t *held = held_rows(ctl);
 
-	if (vss_status(ctl->connection, &properties, &ctl->failure) < 0 ||
+	if (vssctl_connect(ctl) < 0 || vss_status(ctl->connection, &properties, &ctl->failure) < 0 ||
 	    vss_query(ctl->connection, "ListSessions", NULL, 0, &sessions, &ctl->failure) < 0 ||
 	    vss_query(ctl->connection, "ListWriters", NULL, 0, &writers, &ctl->failure) < 0)
-		return vssctl_fail(ctl);
+		return vssctl_fail_beside(ctl, held ? "held" : NULL, held);
 	status = json_pack("{sOsOsO}", "properties", properties, "sessions", sessions, "writers", writers);
+	if (held)
+		json_object_set(status, "held", held);
 	if (ctl->options.json)
 		return print_json(ctl->out, "status", "status", status);
 	printable = rows_printable(status);

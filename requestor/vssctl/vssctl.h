@@ -95,6 +95,7 @@ struct command {
 	unsigned words_min, words_max;
 	bool takes_command; /* -- COMMAND... */
 	int (*run)(struct vssctl *ctl);
+	bool alone; /* connects by itself, or works without vssd */
 };
 
 /* commands.c */
@@ -118,6 +119,8 @@ void paths_free(char **paths, size_t n);
 int exit_code_of(const struct vss_failure *failure, int signal_number);
 /* Tells the last failure (in JSON on stdout too, where that was asked for) and returns the exit code for it. */
 int vssctl_fail(struct vssctl *ctl);
+/* The same; value (borrowed) stands beside the error in the JSON document. */
+int vssctl_fail_beside(struct vssctl *ctl, const char *key, json_t *value);
 int vssctl_usage(struct vssctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int vssctl_nothing(struct vssctl *ctl); /* "No items found that satisfy the query." */
 /* An id as people type it, without braces; EXIT_OK or the exit code of a failure that was told. */
@@ -129,6 +132,7 @@ void tell_failed_writers(struct vssctl *ctl, struct vss_backup *backup);
 void tell_warnings(struct vssctl *ctl, json_t *result);
 
 /* interrupt.c: SIGINT, SIGTERM and SIGHUP cancel the call that waits, or go to a child. */
+int vssctl_connect(struct vssctl *ctl); /* to vssd; signals cancel its calls from then on */
 void interrupt_install(struct vss_connection *connection);
 void interrupt_forward_to(int child); /* 0: to nobody, cancel again */
 int interrupt_signal(void);	      /* the last one that came, or 0 */
@@ -153,6 +157,7 @@ int run_resize_shadowstorage(struct vssctl *ctl);
 int run_delete_shadowstorage(struct vssctl *ctl);
 int run_list_sessions(struct vssctl *ctl);
 int run_status(struct vssctl *ctl);
+int run_release(struct vssctl *ctl);
 int run_create_shadow(struct vssctl *ctl);
 int run_delete_shadows(struct vssctl *ctl);
 int run_expose(struct vssctl *ctl);

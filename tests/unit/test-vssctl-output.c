@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "requestor/vssctl/held.h"
 #include "requestor/vssctl/print.h"
 #include "requestor/vssctl/rows.h"
 #include "requestor/vssctl/vssctl.h"
@@ -160,7 +161,8 @@ static void candidates(void **state)
 {
 	check(print_candidates,
 	      "[{\"Name\":\"vg\",\"Kind\":\"vg\",\"Size\":1073741824,\"Free\":0,\"Candidate\":true,\"Why\":\"\"},"
-	      "{\"Name\":\"/dev/sdb\",\"Kind\":\"pv\",\"Size\":2048,\"Free\":1024,\"Candidate\":false,\"Why\":\"a rule\"}]",
+	      "{\"Name\":\"/dev/sdb\",\"Kind\":\"pv\",\"Size\":2048,\"Free\":1024,\"Candidate\":false,\"Why\":\"a "
+	      "rule\"}]",
 	      "STORAGE  KIND               SIZE    FREE MAY NOTE\n"
 	      "vg       volume group    1.00 GB 0 bytes yes \n"
 	      "/dev/sdb physical volume 2.00 KB 1.00 KB no  a rule\n");
@@ -176,7 +178,8 @@ static void shadowstorage(void **state)
 	check(brief_shadowstorage,
 	      "[{\"For\":\"lvm:a\",\"Volume\":\"/srv\",\"On\":\"vg:g\",\"OnName\":\"vg\",\"Used\":16837635735,"
 	      "\"Allocated\":17343378432,\"Max\":-1,\"Size\":43173380992},"
-	      "{\"For\":\"lvm:b\",\"Volume\":\"/b\",\"On\":\"pv:p\",\"OnName\":\"/dev/sdb\",\"Used\":0,\"Max\":2147483648,"
+	      "{\"For\":\"lvm:b\",\"Volume\":\"/b\",\"On\":\"pv:p\",\"OnName\":\"/dev/"
+	      "sdb\",\"Used\":0,\"Max\":2147483648,"
 	      "\"Size\":4294967296}]",
 	      "Shadow Copy Storage association\n"
 	      "   For volume: (/srv)lvm:a\n"
@@ -255,6 +258,21 @@ static void verification(void **state)
 
 /* ---- strangers' words ---- */
 
+static void held(void **state)
+{
+	check(print_held,
+	      "[{\"Object\":\"/srv/a\",\"Device\":\"8:1\",\"Set\":\"S\",\"Owner\":\"vssd, set "
+	      "S\",\"Since\":1700000000000000,"
+	      "\"Deadline\":1700000010000000}]",
+	      "Held: /srv/a, for vssd, set S, since 2023-11-14 22:13:20 +0000, at the latest until 2023-11-14 22:13:30 "
+	      "+0000 (set "
+	      "S)\n");
+	check(print_released, "{\"Released\":1,\"Objects\":[\"/a\",\"vg-b\"],\"Stuck\":[\"vg-b\"],\"By\":\"guard\"}",
+	      "Released /a\nNot free yet, because its own I/O hangs: vg-b\n");
+	check(print_released, "{\"Released\":0,\"Objects\":[],\"Stuck\":[],\"By\":\"list\"}",
+	      "vss-guard does not answer; released what is on its list.\nNothing was held.\n");
+}
+
 static void check_printable(const char *text, const char *expected)
 {
 	autofree char *result = text_printable(text);
@@ -288,10 +306,11 @@ static void exit_codes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(writers),    cmocka_unit_test(writers_verbose), cmocka_unit_test(shadows),
-		cmocka_unit_test(providers),  cmocka_unit_test(volumes), cmocka_unit_test(candidates), cmocka_unit_test(shadowstorage),	 cmocka_unit_test(sessions),
-		cmocka_unit_test(created),    cmocka_unit_test(verification),	 cmocka_unit_test(escapes),
-		cmocka_unit_test(exit_codes),
+		cmocka_unit_test(writers),	 cmocka_unit_test(writers_verbose), cmocka_unit_test(shadows),
+		cmocka_unit_test(providers),	 cmocka_unit_test(volumes),	    cmocka_unit_test(candidates),
+		cmocka_unit_test(shadowstorage), cmocka_unit_test(sessions),	    cmocka_unit_test(created),
+		cmocka_unit_test(verification),	 cmocka_unit_test(escapes),	    cmocka_unit_test(exit_codes),
+		cmocka_unit_test(held),
 	};
 
 	setenv("TZ", "UTC", 1);
