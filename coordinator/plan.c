@@ -94,6 +94,14 @@ static void reach_path(const struct session *s, struct reach *reach, json_t *vol
 		json_object_set(reach->outside, id, volume);
 }
 
+/* A manifest's path that does not exist holds nothing: the application was never installed here. */
+static void reach_hint(const struct session *s, struct reach *reach, json_t *volumes, const char *path)
+{
+	reach->known = true;
+	if (!json_is_true(json_object_get(json_object_get(volumes, path), "Absent")))
+		reach_path(s, reach, volumes, path);
+}
+
 static bool is_selected(const struct session *s, const struct writer *writer, const char *component)
 {
 	size_t i;
@@ -143,7 +151,7 @@ static struct reach writer_reach(const struct session *s, json_t *volumes, const
 	if (!writer->present) {
 		struct reach hint = { .outside = json_object() };
 		for (i = 0; writer->manifest && i < writer->manifest->n_paths; i++)
-			reach_path(s, &hint, volumes, writer->manifest->paths[i]);
+			reach_hint(s, &hint, volumes, writer->manifest->paths[i]);
 		reach.members |= hint.members;
 		reach.known = reach.known || hint.known;
 		json_decref(hint.outside);

@@ -128,6 +128,8 @@ static json_t *answer_for(const struct volume *volume, const struct place *place
 	if (json_object_set_new(answer, "Given", json_string(given)) < 0 ||
 	    json_object_set_new(answer, "Relative", json_string(relative)) < 0)
 		return NULL;
+	if (*place->missing)
+		json_object_set_new(answer, "Absent", json_true());
 	return json_incref(answer);
 }
 

@@ -5,7 +5,7 @@
  *       -> {"Volumes": [volume | {"Path": s, "Error": {"Name": error name, "Text": s}}]}, one for each, in order.
  *          Never touches (stat, open) a path whose mount, found by name in mountinfo first, is of a network, FUSE or
  *          autofs type: that is VSS_E_VOLUME_NOT_SUPPORTED at once. A path that does not exist resolves by its
- *          nearest existing parent only with "Missing": true in the request (components of writers).
+ *          nearest existing parent only with "Missing": true in the request (components of writers), and has "Absent": true.
  *          With "Brief": true (and not "Below") a volume is described once, later entries on it are {"Id", "Given",
  *          "Relative"}.
  *          A path that leads to a block device's node means the volume on that device: where it is mounted (also by way

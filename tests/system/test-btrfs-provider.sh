@@ -487,7 +487,7 @@ test_resolve_paths() {
 	[ "$(jq -c '[.Volumes[]|.Relative//.Error.Name]' <<<"$answer")" = \
 		'["sub","sub","InvalidArgument","ObjectNotFound","fifo",""]' ] || fail "$(jq -c '[.Volumes[]|.Relative//.Error]' <<<"$answer")"
 	answer=$(ask v "{\"op\":\"resolve\",\"Missing\":true,\"Paths\":[\"$d/sv/no/such\",\"$DIR/l1/no/such/./x\"]}")
-	[ "$(jq -c '[.Volumes[].Relative]' <<<"$answer")" = '["no/such","no/such/x"]' ] || fail "$answer"
+	[ "$(jq -c '[.Volumes[]|.Relative,.Absent]' <<<"$answer")" = '["no/such",true,"no/such/x",true]' ] || fail "$answer"
 	# over-mounts: the newest is what a path leads to; what is covered is gone
 	mount -t tmpfs one "$DIR/cover" && mkdir "$DIR/cover/x" && mount --bind "$d/sv" "$DIR/cover/x"
 	[ "$(volume "$DIR/cover/x" | jq -r .Type)" = btrfs ] || fail "before"

@@ -149,6 +149,8 @@ static json_t *resolve_path(const struct workers *w, const char *path)
 	}
 	row = best ? json_copy(best) : json_object();
 	json_object_set_new(row, "Given", json_string(path));
+	if (strstr(path, "/absent"))
+		json_object_set_new(row, "Absent", json_true());
 	return row;
 }
 

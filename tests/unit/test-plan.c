@@ -357,6 +357,7 @@ static void absent_writers(void **state)
 		{ "/data/x", "filesystem", "'expected' has data on these volumes and is not running",
 		  "expected, but not running" },
 		{ "/logs/x", "application", "", "not running; its data lie elsewhere" },
+		{ "/data/absent", "application", "", "not running; its data lie elsewhere" },
 		{ NULL, "filesystem", "nothing says where its data lie", "not running; nothing says where its data lie" },
 	};
 
