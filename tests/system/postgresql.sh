@@ -80,18 +80,18 @@ pg_tables() {
 	as_postgres pgbench -i -q -s "${pg_scale:-2}" -h "$lab/s" -p "${pg_port[$name]}" postgres >"$lab/pgbench-init.log" 2>&1
 }
 
-# pg_load NAME: the ledger and pgbench, until pg_unload.
-pg_load() {
+# pg_ledger NAME
+pg_ledger() {
 	lab_spawn "ledger-$1" setpriv --reuid=postgres --regid=postgres --clear-groups -- "$lab/pg-ledger" \
 		"host=$lab/s port=${pg_port[$1]} dbname=postgres" 4 "$lab/s/ledger-$1"
-	lab_spawn "bench-$1" setpriv --reuid=postgres --regid=postgres --clear-groups -- pgbench -n -c 4 -T 3600 \
-		-h "$lab/s" -p "${pg_port[$1]}" postgres
 	lab_wait 10 grep -q READY "$lab/ledger-$1.log" || lab_die "the ledger does not start"
 }
 
-pg_unload() {
-	lab_stop "ledger-$1"
-	lab_stop "bench-$1"
+# pg_load NAME: the ledger and pgbench
+pg_load() {
+	pg_ledger "$1"
+	lab_spawn "bench-$1" setpriv --reuid=postgres --regid=postgres --clear-groups -- pgbench -n -c 4 -T 3600 \
+		-h "$lab/s" -p "${pg_port[$1]}" postgres
 }
 
 # pg_promises NAME FROM TO PSQL-ROWS: what was acknowledged before FROM is there, nothing that was issued after TO, no holes.
@@ -146,10 +146,10 @@ pg_is_free() {
 		+ (SELECT count(*) FROM pg_replication_slots)")" = 0 ]
 }
 
-# pg_writer [--gone]: the writer, with $lab/writer.conf
+# pg_writer [USER]: the writer, with $lab/writer.conf
 pg_writer() {
 	rm -f "$lab/writer.log"
-	lab_spawn writer "$build/writers/postgresql/vss-postgresql-writer" --config "$lab/writer.conf"
+	lab_spawn writer setpriv --reuid="${1:-root}" --regid="$(id -g "${1:-root}")" --clear-groups -- "$build/writers/postgresql/vss-postgresql-writer" --config "$lab/writer.conf"
 	lab_wait 15 grep -q ': registered\|^registered\|>registered' "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
 }
 

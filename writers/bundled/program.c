@@ -40,6 +40,7 @@ struct program {
 	struct discovery discovery;
 	sd_event_source *bus_source, *timer, *first_timer, *stop_timer;
 	bool registered, stopping;
+	char refusal[256]; /* that was logged last */
 };
 
 static void go_on_the_bus(struct program *program);
@@ -164,14 +165,18 @@ static void note_status(struct program *program)
 	enum vss_writer_status status = vss_writer_status(program->writer, &text);
 	bool registered = status == VSS_WRITER_REGISTERED || status == VSS_WRITER_FROZEN;
 
-	if (registered == program->registered)
+	if (registered == program->registered && (registered || strncmp(text, program->refusal, sizeof program->refusal - 1) == 0))
 		return;
-	program->registered = registered;
+	snprintf(program->refusal, sizeof program->refusal, "%s", registered ? "" : text);
 	if (registered) {
+		program->registered = true;
 		log_line(LOG_INFO, NULL, "registered");
 		return;
 	}
 	log_line(LOG_WARNING, NULL, "not registered: %s", *text ? text : "the bus is gone");
+	if (!program->registered)
+		return;
+	program->registered = false;
 	if (program->rounds.first || instances_hold(&program->instances))
 		rounds_abort(&program->rounds, "the coordinator has gone");
 	set_timer(program);

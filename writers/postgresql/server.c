@@ -223,9 +223,12 @@ enum vss_result server_query(struct bundled_task *task, PGconn *connection, cons
 	return failed(task, VSS_RESULT_RETRYABLE, what, PQerrorMessage(connection));
 }
 
+/* Asked of the socket: a server that goes may have left words behind, which libpq would read first. */
 bool server_is_there(PGconn *connection)
 {
-	return PQconsumeInput(connection) && PQstatus(connection) == CONNECTION_OK;
+	struct pollfd socket = { PQsocket(connection), POLLRDHUP, 0 };
+
+	return socket.fd >= 0 && poll(&socket, 1, 0) == 0 && PQstatus(connection) == CONNECTION_OK;
 }
 
 /* ---- the right server, in the right mood ---- */
