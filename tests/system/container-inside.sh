@@ -248,6 +248,60 @@ watchdog() {
 	check "makes a backup" vssctl backup --for /srv/data -- true
 }
 
+# Writes go through, to a filesystem that was held.
+is_free() {
+	timeout 5 touch /srv/data/free
+}
+
+# hold: /srv/data, through the guard, until let_go.
+hold() {
+	rm -f "$work/feed" "$work/held"
+	mkfifo "$work/feed"
+	"$tools/guard-holder" /run/vss-guard/guard.sock 50 /srv/data <"$work/feed" >"$work/held" 2>&1 &
+	holder=$!
+	exec 8>"$work/feed"
+	until_true 10 grep -q '"Held":true' "$work/held"
+}
+
+let_go() {
+	exec 8>&-
+	wait "$holder"
+}
+
+guards() {
+	local before what
+
+	section "the guard"
+	check "runs since vssd was started" is active property vss-guard.service ActiveState
+	check "in a cgroup of its own" not is "$(property vssd.service ControlGroup)" property vss-guard.service ControlGroup
+	before=$(main_pid vss-guard.service)
+	check "a filesystem is held" hold
+	systemctl kill --signal=KILL vssd.service
+	systemctl reset-failed vssd.service # it has been killed often enough for systemd to give up
+	check "vssd's end does not touch it" is "$before" main_pid vss-guard.service
+	check "nor what it holds" says "Held: /srv/data, for guard-holder" vssctl status
+	check "it is released when that is asked for" let_go
+	check "and free" is_free
+	for what in "--kill-whom=all --signal=KILL" "--kill-whom=main --signal=KILL" "--kill-whom=all --signal=STOP"; do
+		section "a guard whose processes get $what"
+		before=$(main_pid vss-guard.service)
+		check "a filesystem is held" hold
+		# shellcheck disable=SC2086 # words
+		systemctl kill $what vss-guard.service
+		# With both halves stopped it is the watchdog's turn.
+		check "it is released" until_true "$([ "$VSSD_TEST_LEVEL" = long ] && echo 40 || echo 15)" is_free
+		check "whoever held it fails" not let_go
+		check "a new guard is there" until_true 20 guard_restarted_from "$before"
+		check "which holds nothing" says "Nothing was held" vssctl release --all
+	done
+	check "vssd makes sets" vssctl backup --for /srv/data -- true
+	systemctl reset-failed vss-guard.service 2>/dev/null
+}
+
+guard_restarted_from() {
+	[ "$(property vss-guard.service ActiveState)" = active ] && [ "$(main_pid vss-guard.service)" != "$1" ]
+}
+
 idle() {
 	local i lost=0 tries=6
 
@@ -302,6 +356,7 @@ script_writer
 requestors
 restarts
 watchdog
+guards
 idle
 in_the_end
 umount /srv/data

@@ -55,6 +55,7 @@ install_everything() {
 	DESTDIR=$lab/root meson install -C "$build" --no-rebuild --quiet
 	mkdir -p "$to" "$lab/root/srv/data"
 	install "$build/writers/test-writer/vss-test-writer" "$build/examples/minimal-writer/minimal-writer" \
+		"$build/tests/system/guard-holder" \
 		"$here/container-inside.sh" "$to"
 	cp -RP "$source/examples/script-writer" "$to"
 	chown -R root:root "$to"
@@ -89,6 +90,8 @@ configure() {
 	if [ "${VSSD_TEST_LEVEL:-default}" != long ]; then
 		mkdir -p "$root/etc/systemd/system/vssd.service.d"
 		printf '[Service]\nWatchdogSec=2\n' >"$root/etc/systemd/system/vssd.service.d/watchdog.conf"
+		mkdir -p "$root/etc/systemd/system/vss-guard.service.d"
+		cp "$root/etc/systemd/system/vssd.service.d/watchdog.conf" "$root/etc/systemd/system/vss-guard.service.d"
 	fi
 
 	cat >"$root/etc/systemd/system/container-inside.service" <<-UNIT
