@@ -7,6 +7,7 @@
  *	kill		SIGKILL before the request is passed on
  *	exit		ends with status 3 before the request is passed on
  *	kill-after	SIGKILL when the op is done, before it is answered
+ *	hang-after	does not answer when the op is done; makes OP.after then
  *	kill-in MSEC	SIGKILL so long after the request was passed on
  *	delay MSEC	passes the request on so much later
  *
@@ -60,14 +61,22 @@ static int start_worker(const char *role)
 	return pair[0];
 }
 
+static void mark(const char *op, const char *what)
+{
+	autofree char *path = NULL;
+
+	if (asprintf(&path, "%s/%s.%s", getenv("GATE_DIRECTORY") ?: "/nonexistent", op, what) < 0)
+		fail("asprintf");
+	close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+}
+
 /* Reads the order for op, if there is one, and takes it away: the next time all is well. */
 static struct order take_order(const char *op)
 {
 	struct order order = { .what = "" };
-	autofree char *path = NULL, *done = NULL;
+	autofree char *path = NULL;
 
-	if (asprintf(&path, "%s/%s", getenv("GATE_DIRECTORY") ?: "/nonexistent", op) < 0 ||
-	    asprintf(&done, "%s.done", path) < 0)
+	if (asprintf(&path, "%s/%s", getenv("GATE_DIRECTORY") ?: "/nonexistent", op) < 0)
 		fail("asprintf");
 	FILE *file = fopen(path, "re");
 	if (!file)
@@ -76,7 +85,7 @@ static struct order take_order(const char *op)
 		order.what[0] = '\0';
 	fclose(file);
 	unlink(path);
-	close(open(done, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	mark(op, "done");
 	return order;
 }
 
@@ -93,11 +102,17 @@ static void before(const struct order *order)
 		poll(NULL, 0, order->milliseconds);
 }
 
-static void after(const struct order *order, int worker)
+static void after(const struct order *order, const char *op, int worker)
 {
 	if (strcmp(order->what, "kill-in") == 0) {
 		poll(NULL, 0, order->milliseconds);
 		kill(0, SIGKILL); /* the process group: the real worker in the midst of its op too */
+	}
+	if (strcmp(order->what, "hang-after") == 0) {
+		poll(&(struct pollfd){ .fd = worker, .events = POLLIN }, 1, -1);
+		mark(op, "after");
+		for (;;)
+			pause();
 	}
 	if (strcmp(order->what, "kill-after") == 0) {
 		poll(&(struct pollfd){ .fd = worker, .events = POLLIN }, 1, -1);
@@ -127,8 +142,8 @@ static bool serve_next(int worker)
 	struct order order = take_order(json_string_value(json_object_get(request.value, "op")) ?: "");
 	before(&order);
 	pass(&request, worker);
+	after(&order, json_string_value(json_object_get(request.value, "op")), worker);
 	frame_done(&request);
-	after(&order, worker);
 	if (frame_receive(&answer, worker, &err) <= 0)
 		return false;
 	pass(&answer, VSSD_FD);

@@ -7,7 +7,7 @@
 # Usage: run.sh [OPTION]... BUILD_DIRECTORY SCRIPT [ARGUMENT]...
 #   --kernel 6.1|6.12   which one (default 6.1); 77 where that one cannot be had
 #   --disk SIZE         a disk: /dev/ubdb, the next /dev/ubdc ... (sparse)
-#   --disks DIRECTORY   keep the disks there, and use those that are there: to boot the same machine again
+#   --disks DIRECTORY   keep the disks there, and $LAB, and use those that are there: to boot the same machine again
 #   --memory SIZE       (default 1G)
 #   --udev              with systemd-udevd inside, and LVM that goes by it
 #   --timeout SECONDS   then its power is cut (default 300); exit code 124
@@ -68,11 +68,13 @@ for size in "${sizes[@]}"; do
 	disks+=("ubd$letter=$file")
 	letter=$(tr b-y c-z <<<"$letter")
 done
-mkdir "$lab/share" "$lab/uml"
+share=${keep:-$lab}/share
+mkdir -p "$share" "$lab/uml"
+rm -f "$share/.exit" "$share/.output"
 case $script in
 "$source"/*) script=/run/source/${script#"$source"/} ;;
 *)
-	install -m 755 "$script" "$lab/share/.script" # may lie where the machine has memory of its own
+	install -m 755 "$script" "$share/.script" # may lie where the machine has memory of its own
 	script=/run/lab/.script
 	;;
 esac
@@ -82,21 +84,21 @@ esac
 	printf 'command=('
 	printf '%q ' "$script" "$@"
 	printf ')\n'
-} >"$lab/share/.machine"
+} >"$share/.machine"
 
 # setsid: its processes are a group of their own, so that cutting the power leaves none.
 TMPDIR=/dev/shm HOME=$lab setsid "$place/linux" mem="$memory" uml_dir="$lab/uml/" umid=machine rootfstype=hostfs rootflags=/ ro \
-	init="$here/init.sh" "${disks[@]}" con=null con0=null,fd:1 quiet vss_share="$lab/share" \
+	init="$here/init.sh" "${disks[@]}" con=null con0=null,fd:1 quiet vss_share="$share" \
 	</dev/null >"$lab/console" 2>&1 &
 machine=$!
 
 # What the script prints is passed on as it comes.
-touch "$lab/share/.output"
-tail --quiet --follow --bytes=+1 --sleep-interval=0.2 --pid="$machine" "$lab/share/.output" &
+touch "$share/.output"
+tail --quiet --follow --bytes=+1 --sleep-interval=0.2 --pid="$machine" "$share/.output" &
 printer=$!
 deadline=$((SECONDS + limit))
 while kill -0 "$machine" 2>/dev/null; do
-	if [ -n "$cut" ] && [ -e "$lab/share/$cut" ]; then
+	if [ -n "$cut" ] && [ -e "$share/$cut" ]; then
 		kill -KILL -- "-$machine"
 		wait "$machine" 2>/dev/null || true
 		wait "$printer" 2>/dev/null || true
@@ -112,7 +114,7 @@ done
 wait "$machine" 2>/dev/null || true
 machine=""
 wait "$printer" 2>/dev/null || true
-code=$(cat "$lab/share/.exit" 2>/dev/null || echo 125)
+code=$(cat "$share/.exit" 2>/dev/null || echo 125)
 [ "$code" -ne 125 ] || { echo "The machine ended by itself; the end of its console:"; tail -n 40 "$lab/console"; }
 [ -z "$cut" ] || { echo "The script ended (code $code) before $cut was made"; exit 1; }
 exit "$code"
