@@ -100,12 +100,12 @@ check_filesystem() {
 		size=$(blockdev --getsz "$1")
 		truncate -s 64M /run/layer.img
 		layer=$(losetup --find --show /run/layer.img)
-		dmsetup create layer --table "0 $size snapshot $1 $layer N 8"
+		DM_DISABLE_UDEV=1 dmsetup create layer --table "0 $size snapshot $1 $layer N 8"
 		mkdir -p /mnt/layer
 		mount -o nouuid /dev/mapper/layer /mnt/layer || die "the XFS on $1 cannot be mounted"
 		umount /mnt/layer
 		xfs_repair -n /dev/mapper/layer >/run/fsck.log 2>&1 || die "xfs_repair -n of $1: $(cat /run/fsck.log)"
-		dmsetup remove --retry layer
+		DM_DISABLE_UDEV=1 dmsetup remove --retry layer
 		losetup --detach "$layer"
 		;;
 	btrfs) ;;
