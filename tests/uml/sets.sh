@@ -91,8 +91,12 @@ is_ordered() {
 
 # check_filesystem DEVICE: of a copy that is not mounted. An XFS is looked at through a writable layer, mounted once.
 check_filesystem() {
-	local type size layer
+	local type size layer active=yes
 
+	if [ ! -e "$1" ]; then # one that is active only while it is exposed
+		active=no
+		lvchange -qq -ay -K "${1#/dev/}" || die "$1 cannot be activated"
+	fi
 	type=$(blkid -p -s TYPE -o value "$1")
 	case $type in
 	ext4) e2fsck -fn "$1" >/run/fsck.log 2>&1 || die "e2fsck -fn of $1: $(cat /run/fsck.log)" ;;
@@ -111,6 +115,7 @@ check_filesystem() {
 	btrfs) ;;
 	*) die "$1 has no filesystem that is known here ('$type')" ;;
 	esac
+	[ $active = yes ] || lvchange -qq -an "${1#/dev/}" || die "$1 cannot be deactivated"
 }
 
 # check_set JSON_FILE: it claims one instant, and keeps it; its filesystems are clean.

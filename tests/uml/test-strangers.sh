@@ -9,7 +9,7 @@ set -euo pipefail
 . "$SOURCE/tests/uml/sets.sh"
 
 n=2
-sets=$(count 2 6 50)
+sets=$(count 1 2 50)
 make_vg vg /dev/ubdb
 make_volumes "$n" ext4
 start_all
@@ -62,6 +62,7 @@ for who in "${@:-thaws freezes resumes suspends refreshes snapshots lists}"; do
 				pid=$!
 			else
 				failed=$((failed + 1))
+				last=$(tail -n 1 /run/create.err)
 				grep -Eqi "${names[$name]}" /run/create.err || die "$name: the failure does not name it: $(cat /run/create.err)"
 			fi
 		done
@@ -69,7 +70,7 @@ for who in "${@:-thaws freezes resumes suspends refreshes snapshots lists}"; do
 		wait "$pid"
 		fsfreeze --unfreeze /mnt/v1 2>/dev/null || true # the stranger's own, if it ended between its two steps
 		stop_writer
-		note "$name: $good good, $failed failed$([ "$failed" -eq 0 ] || printf '; the last: %s' "$(tail -n 1 /run/create.err)")"
+		note "$name: $good good, $failed failed$([ "$failed" -eq 0 ] || printf '; the last: %s' "$last")"
 		for ((i = 1; i <= n; i++)); do
 			assert_healthy vg "v$i"
 		done

@@ -153,8 +153,9 @@ static bool run_with_cookie(struct dm_task *task, uint32_t *cookie, uint16_t fla
 static bool remove_once(const char *name, uint32_t *cookie, int *ret_errno)
 {
 	autotask struct dm_task *task = dm_task_create(DM_DEVICE_REMOVE);
-	bool ok =
-	    task && dm_task_set_name(task, name) && run_with_cookie(task, cookie, DM_UDEV_DISABLE_LIBRARY_FALLBACK);
+	/* Where udev does not run, nobody but the library takes the node away. */
+	uint16_t flags = dm_udev_get_sync_support() ? DM_UDEV_DISABLE_LIBRARY_FALLBACK : 0;
+	bool ok = task && dm_task_set_name(task, name) && run_with_cookie(task, cookie, flags);
 
 	*ret_errno = ok ? 0 : task ? dm_task_get_errno(task) : ENOMEM;
 	return ok;
@@ -192,6 +193,7 @@ int dm_remove(const char *const *names, size_t n, struct err *err)
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = remove_one(names[i], &cookie, err);
 	dm_udev_wait(cookie);
+	dm_task_update_nodes();
 	return r;
 }
 

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "coordinator/providers/lvm/command.h"
 #include "coordinator/providers/lvm/member.h"
+#include "coordinator/providers/lvm/lock.h"
 #include "coordinator/providers/lvm/ops.h"
 #include "coordinator/providers/lvm/probe.h"
 #include "coordinator/providers/lvm/take-down.h"
@@ -20,6 +21,7 @@
 #define MAX_COW_DEFAULT 8u
 #define LIMIT_DEFAULT (60 * USEC_PER_SEC)
 #define PVS_SIZE 2048u
+#define LOCK_PATIENCE (10 * USEC_PER_SEC) /* for other LVM commands to end */
 
 static void preparation_done(struct preparation *p)
 {
@@ -255,6 +257,42 @@ static int describe(struct preparing_member *member, const json_t *thin_rows, st
 	return placeholder_of_thin(member->vg, member->name, uuid, origin, id, &member->placeholder, err);
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* In the order of their names, as arm does. */
+static int lock_groups(const struct preparation *p, const char *directory, struct fd_list *locks, struct err *err)
+{
+	const char *names[LVM_MEMBERS_MAX];
+
+	for (size_t i = 0; i < p->n_members; i++)
+		names[i] = p->members[i].vg;
+	qsort(names, p->n_members, sizeof *names, compare_names);
+	for (size_t i = 0; i < p->n_members; i++) {
+		if (i > 0 && strcmp(names[i], names[i - 1]) == 0)
+			continue;
+		int lock = group_lock(directory, names[i], clock_now() + LOCK_PATIENCE, err);
+		if (lock < 0)
+			return -1;
+		fd_list_add(locks, lock);
+	}
+	return 0;
+}
+
+/* Whoever refreshes or activates the group between the removal of a snapshot's device and its return would make it live. */
+static int make_ready_alone(const struct preparation *p, const char *directory, const struct placeholder *const *list,
+			    struct err *err)
+{
+	struct fd_list locks = { .n = 0 };
+	int r = lock_groups(p, directory, &locks, err) < 0 ? -1 : placeholders_ready(list, p->n_members, err);
+
+	for (size_t i = 0; i < locks.n; i++)
+		close(locks.fds[i]);
+	return r;
+}
+
 static int make_ready(struct preparation *p, struct err *err)
 {
 	const struct placeholder *list[LVM_MEMBERS_MAX];
@@ -273,7 +311,7 @@ static int make_ready(struct preparation *p, struct err *err)
 		memcpy(p->members[i].placeholder.locks, locks, sizeof locks);
 		list[i] = &p->members[i].placeholder;
 	}
-	return placeholders_ready(list, p->n_members, err);
+	return make_ready_alone(p, locks, list, err);
 }
 
 static int prepare_members(struct preparation *p, struct err *err)
