@@ -295,9 +295,9 @@ stage_stress() {
 stage_options() {
 	local option
 
-	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dwriter-postgresql=disabled -Dexamples=false -Ddocs=false
+	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dwriter-postgresql=disabled -Dwriter-qemu=disabled -Dexamples=false -Ddocs=false
 	[ "$level" = long ] || return 0
-	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled writer-postgresql=disabled examples=false docs=false tests=false bench=true; do
+	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled writer-postgresql=disabled writer-qemu=disabled examples=false docs=false tests=false bench=true; do
 		check "$option" build_without "${option%=*}" "-D$option"
 	done
 }
