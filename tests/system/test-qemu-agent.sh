@@ -59,8 +59,13 @@ load_runs() {
 	lab_wait "${1:-10}" bash -c '[ "$(cat "$1")" != "$2" ]' sh "$inside/second" "$before"
 }
 
+# By its agent's own note.
 guest_is_frozen() {
-	# A probe that writes would hang and could not be killed; the load hangs already.
+	[ -e "$lab/agent/qga.state.isfrozen" ]
+}
+
+# A probe that writes would hang and could not be killed; the load hangs already.
+load_stands() {
 	! load_runs 1
 }
 
@@ -247,15 +252,15 @@ start_agent
 try create shadow --for "$volume" --json
 check "exit code" equal "$code" 75
 check "the text" contains "$lab/err" "web: the guest: it is frozen already, by somebody else"
-check "it is frozen still" guest_is_frozen
+check "it is frozen still" load_stands
 fsfreeze --unfreeze "$inside"
 rm -f "$lab/agent/qga.state.isfrozen"
-lab_stop agent
+lab_stop agent KILL # one that takes itself for frozen minds no other signal
 start_agent
 next_works
 
 begin "somebody thaws the guest in between: the writer does not vouch"
-scene_gate cut "delay 1500"
+scene_gate cut "delay 2500"
 scene_background set create shadow --for "$volume" --json
 lab_wait 10 scene_at_gate cut || lab_die "the set does not get there"
 check "it is frozen" guest_is_frozen
@@ -291,20 +296,21 @@ lab_wait 10 scene_at_gate cut || lab_die "the set does not get there"
 kill -KILL "${lab_pid[vssd]}"
 check "it runs at once" load_runs 5
 seen "the guest runs again"
-scene_ended set
 lab_stop vssd
 scene_gated_vssd
+scene_ended set
+check "the set has failed" differ "$code" 0
 lab_wait 15 writer_is_there
 next_works
 
 begin "the agent is killed while the guest is frozen: the next one thaws it"
 exec {held}<"$volume/guest.img"
 python3 -c 'import fcntl, struct, sys; fcntl.fcntl(int(sys.argv[1]), fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, 0, 201, 1, 0))' "$held"
-scene_gate cut "delay 1500"
+scene_gate cut "delay 2500"
 scene_background set create shadow --for "$volume" --json
 lab_wait 10 scene_at_gate cut || lab_die "the set does not get there"
 lab_stop agent KILL
-check "it is frozen still" guest_is_frozen
+check "it is frozen still" load_stands
 scene_ended set 20
 check "the set has failed" differ "$code" 0
 check "the text" contains "$lab/err" "web: the guest: it cannot be thawed yet"

@@ -86,9 +86,15 @@ static enum channel_result await_id(struct agent *agent, json_int_t id, const st
 		if (result != CHANNEL_OK)
 			return result;
 		autojson json_t *answer = json_loads(line, 0, NULL);
-		json_t *value = json_object_get(answer, "return");
+		json_t *value = json_object_get(answer, "return"), *error = json_object_get(answer, "error");
 		if (json_is_integer(value) && json_integer_value(value) == id)
 			return CHANNEL_OK;
+		/* An agent's error has no sentinel; this one is libvirt's, which has asked for us. */
+		if (error) {
+			text_format(agent->channel.why, sizeof agent->channel.why, "%s",
+				    json_string_value(json_object_get(error, "desc")) ?: "libvirt cannot reach it");
+			return CHANNEL_SILENT;
+		}
 	}
 }
 
@@ -123,6 +129,11 @@ static enum agent_result refused(struct agent *agent, const char *command, json_
 	const char *class = json_string_value(json_object_get(error, "class")) ?: "";
 	const char *words = json_string_value(json_object_get(error, "desc")) ?: "it says no more than that it failed";
 
+	/* Libvirt's word, not the agent's: what was asked may still happen. */
+	if (strcmp(class, "AgentUnresponsive") == 0) {
+		agent->in_step = false;
+		return say(agent, AGENT_SILENT, command, words);
+	}
 	return say(agent, strcmp(class, "CommandNotFound") == 0 ? AGENT_UNSUPPORTED : AGENT_REFUSED, command, words);
 }
 

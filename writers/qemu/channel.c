@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/text.h"
+#include "writers/qemu/libvirt.h"
 
 #define BUSY_RETRY (20 * USEC_PER_MSEC)
 
@@ -20,8 +23,20 @@ void channel_init(struct channel *channel)
 	*channel = (struct channel){ .fd = -1 };
 }
 
+/* It may hang in a call of libvirt's. */
+static void end_bridge(struct channel *channel)
+{
+	if (channel->bridge <= 0)
+		return;
+	kill(channel->bridge, SIGKILL);
+	while (waitpid(channel->bridge, NULL, 0) < 0 && errno == EINTR)
+		;
+	channel->bridge = 0;
+}
+
 void channel_close(struct channel *channel)
 {
+	end_bridge(channel);
 	cleanup_close(&channel->fd);
 	free(channel->buffer);
 	channel->fd = -1;
@@ -74,18 +89,42 @@ static enum channel_result connect_patiently(struct channel *channel, const stru
 	}
 }
 
-enum channel_result channel_open(struct channel *channel, const char *address, const struct patience *patience)
+/* The bridge's first line says how the domain stands. */
+static enum channel_result open_bridge(struct channel *channel, const char *address, const struct patience *patience)
+{
+	char *line = NULL;
+
+	channel->fd = libvirt_agent(address, &channel->bridge);
+	if (channel->fd < 0)
+		return say(channel, CHANNEL_FAILED, strerror(-channel->fd));
+	enum channel_result result = channel_line(channel, &line, patience);
+	if (result == CHANNEL_OK && strcmp(line, "off") == 0)
+		result = say(channel, CHANNEL_ABSENT, "libvirt says that it is off");
+	else if (result == CHANNEL_OK && strcmp(line, "running") != 0)
+		result = say(channel, CHANNEL_FAILED, line);
+	return result;
+}
+
+static enum channel_result open_socket(struct channel *channel, const char *address, const struct patience *patience)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 
-	channel_close(channel);
 	if (strlen(address) >= sizeof name.sun_path)
 		return say(channel, CHANNEL_FAILED, "the path of its socket is longer than 107 bytes");
 	memcpy(name.sun_path, address, strlen(address));
 	channel->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (channel->fd < 0)
 		return say(channel, CHANNEL_FAILED, strerror(errno));
-	enum channel_result result = connect_patiently(channel, &name, patience);
+	return connect_patiently(channel, &name, patience);
+}
+
+enum channel_result channel_open(struct channel *channel, const char *address, const struct patience *patience)
+{
+	bool bridged = strncmp(address, LIBVIRT_ADDRESS, strlen(LIBVIRT_ADDRESS)) == 0;
+
+	channel_close(channel);
+	enum channel_result result = bridged ? open_bridge(channel, address, patience) :
+					       open_socket(channel, address, patience);
 	if (result != CHANNEL_OK)
 		channel_close(channel);
 	return result;

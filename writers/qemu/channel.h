@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "writers/qemu/patience.h"
 
@@ -24,7 +25,8 @@ enum channel_result {
 };
 
 struct channel {
-	int fd; /* -1: closed */
+	int fd;	      /* -1: closed */
+	pid_t bridge; /* the process at the other end, where that is one of ours; 0 */
 	char *buffer;
 	size_t used, line; /* bytes that are there; of these, the line that was given last */
 	char why[256];	   /* of the last result that was not OK, in an administrator's words */
@@ -32,7 +34,7 @@ struct channel {
 
 void channel_init(struct channel *channel);
 void channel_close(struct channel *channel);
-/* address: the path of a unix socket. */
+/* address: the path of a unix socket, or of a domain of libvirt (libvirt.h). */
 enum channel_result channel_open(struct channel *channel, const char *address, const struct patience *patience);
 enum channel_result channel_send(struct channel *channel, const void *bytes, size_t n, const struct patience *patience);
 /* The next line, without its end; valid until the next call. Empty ones are passed over. */

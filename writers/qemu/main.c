@@ -14,6 +14,8 @@
 #define ON(event) (1u << VSS_EVENT_##event)
 
 static const struct bundled_key keys[] = {
+	{ "Libvirt", BUNDLED_CHOICE, "auto", false, "auto|yes|no" },
+	{ "LibvirtUri", BUNDLED_TEXT, "qemu:///system", false },
 	{ "Agent", BUNDLED_TEXT, NULL, true },
 	{ "Qmp", BUNDLED_TEXT, NULL, true },
 	{ "Disks", BUNDLED_PATHS, NULL, true },
