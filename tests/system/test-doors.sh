@@ -365,12 +365,90 @@ qemu() {
 	lab_stop qga
 }
 
+# ---- their hooks, as writers ----
+
+# A foreign hook in $lab/foreign/DIRECTORY that logs and may fail.
+put_foreign() {
+	mkdir -p "$lab/foreign/$1"
+	# shellcheck disable=SC2016
+	printf '#!/bin/sh\necho "%s ${1:-}" >>%s\n%s\n' "$2" "$lab/hooks.log" "${3:-}" >"$lab/foreign/$1/$2"
+	chmod 700 "$lab/foreign/$1/$2"
+}
+
+foreign_log() {
+	sort "$lab/hooks.log" | paste -sd ,
+	: >"$lab/hooks.log"
+}
+
+foreign_writers_there() {
+	equal "$(vssctl list writers --json | jq -r '.writers[] | select(.Present) | .Name' | grep -c -e Agent -e VMware -e Azure)" 3 >/dev/null
+}
+
+foreign() {
+	local format examples
+	declare -A places=([qemu-hooks]=/etc/qemu/fsfreeze-hook.d [vmware-scripts]=/etc/vmware-tools/backupScripts.d
+		[azure-plugin]=/etc/azure/VMSnapshotScriptPluginConfig.json)
+
+	begin "foreign hooks as writers, by the example configurations"
+	if [ ! -x "$build/writers/script/vss-script-writer" ]; then
+		lab_note "skipped: built without script writers"
+		return 0
+	fi
+	examples=$(dirname "$0")/../../writers/script/examples
+	scene_end_writer Front Back
+	put_foreign qemu-hooks one
+	put_foreign qemu-hooks two
+	put_foreign vmware-scripts a
+	put_foreign vmware-scripts b
+	put_foreign azure pre
+	put_foreign azure post
+	jq -n --arg d "$lab/foreign/azure" '{ pluginName: "ScriptRunner", preScriptLocation: ($d + "/pre"),
+		postScriptLocation: ($d + "/post"), continueBackupOnFailure: true, timeoutInSeconds: 10 }' >"$lab/foreign/azure-plugin"
+	for format in "${!places[@]}"; do
+		check "the example names the usual place" grep -q "=${places[$format]}\$" "$examples/$format.conf"
+		sed "s|${places[$format]}|$lab/foreign/$format|" "$examples/$format.conf" >"$lab/$format.conf"
+	done
+	lab_spawn foreign "$build/writers/script/vss-script-writer" --runtime-dir "$lab/foreign-run" \
+		"$lab"/{qemu-hooks,vmware-scripts,azure-plugin}.conf
+	lab_wait 10 foreign_writers_there || lab_die "$(cat "$lab/foreign.log")"
+	: >"$lab/hooks.log"
+	try create shadow --for "$volume" --json
+	check "a set" equal "$code" 0
+	check "is application consistent" equal "$(scene_result .Consistency)" application
+	check "all were called" equal "$(foreign_log)" \
+		"a freeze,a thaw,b freeze,b thaw,one freeze,one thaw,post ,pre ,two freeze,two thaw"
+	put_foreign qemu-hooks two 'echo no >&2; [ "$1" = thaw ]'
+	try create shadow --for "$volume"
+	check "an exit code counts" equal "$code" 1
+	check "in the hook's words" contains "$lab/err" "QEMU Guest Agent Hooks' failed at Freeze: .*no"
+	check "no copy" scene_one_copy
+	put_foreign qemu-hooks two
+	put_foreign azure pre 'exit 1'
+	try create shadow --for "$volume" --json
+	check "continueBackupOnFailure goes on" equal "$code" 0
+	check "with a lower label" equal "$(scene_result .Consistency)" filesystem
+	check "and the reason" contains "$lab/out" "pre ended with exit code 1"
+	hook freeze
+	check "through a door" equal "$code" 0
+	: >"$lab/hooks.log"
+	hook freezeFail
+	check "freezeFail" equal "$code" 0
+	lab_wait 3 scene_no_session || true
+	check "reaches them" contains "$lab/hooks.log" "^b freezeFail"
+	lab_stop foreign
+	scene_clear
+}
+
+scene_one_copy() {
+	equal "$(vssctl list shadows --for "$volume" --json | jq '.shadows | length')" 1
+}
+
 scene_start "$1" python3
 scene_configure Freeze=30s PrepareBackup=5s PrepareSnapshot=5s Event=5s
 mkdir "$lab/elsewhere"
 scene_vssd
 wrapper_environment
-for part in plain second no_thaw bad_freeze broken killed vssd_ends vmware azure qemu; do
+for part in ${DOORS_PARTS:-plain second no_thaw bad_freeze broken killed vssd_ends vmware azure qemu foreign}; do
 	"$part"
 done
 scene_done

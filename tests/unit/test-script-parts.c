@@ -18,6 +18,7 @@
 #include "writers/script/commands.h"
 #include "writers/script/config.h"
 #include "writers/script/environment.h"
+#include "writers/script/foreign.h"
 #include "writers/script/held.h"
 #include "writers/script/lines.h"
 #include "writers/script/outcome.h"
@@ -182,13 +183,13 @@ static void limits_leave_time_for_the_answer(void **state)
 	struct config config = { 0 };
 	uint64_t terminate, kill, second = USEC_PER_SEC;
 
-	run_limits(&config, 100 * second, 100 * second, 60 * second, &terminate, &kill);
+	run_limits(config.event_limit, 100 * second, 100 * second, 60 * second, &terminate, &kill);
 	assert_int_equal(terminate, 154 * second);
 	assert_int_equal(kill, 155 * second);
-	run_limits(&config, 0, 0, second, &terminate, &kill);
+	run_limits(config.event_limit, 0, 0, second, &terminate, &kill);
 	assert_int_equal(kill, 950 * USEC_PER_MSEC);
 	config.event_limit = 5 * second;
-	run_limits(&config, 100 * second, 103 * second, 60 * second, &terminate, &kill);
+	run_limits(config.event_limit, 100 * second, 103 * second, 60 * second, &terminate, &kill);
 	assert_int_equal(terminate, 105 * second);
 }
 
@@ -370,6 +371,32 @@ static void a_configuration_is_read(void **state)
 	config_done(&config);
 }
 
+static void foreign_formats_have_their_places(void **state)
+{
+	struct config config;
+	struct err err = { 0 };
+
+	put_file("foreign.conf", 0644, HEAD "Format=vmware-scripts\nAllVolumes=yes\n");
+	assert_int_equal(config_read(&config, at("foreign.conf"), &err), 0);
+	assert_string_equal(config.directory, "/etc/vmware-tools/backupScripts.d");
+	config_done(&config);
+	put_file("foreign.conf", 0644, HEAD "Format=azure-plugin\nFile=/x/y.json\nAllVolumes=yes\n");
+	assert_int_equal(config_read(&config, at("foreign.conf"), &err), 0);
+	assert_string_equal(config.plugin, "/x/y.json");
+	config_done(&config);
+}
+
+static void qemus_leftovers_are_not_hooks(void **state)
+{
+	static const char *const hooks[] = { "a", "a.sh", "mysql flush", "bak", "dpkg-old", "a.bak.sh" };
+	static const char *const others[] = { "a~", "a.bak", ".a", "a.rpmorig", "a.dpkg-tmp", "a.dpkg-backup", ".sample" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++)
+		assert_true(foreign_is_qemu_hook(hooks[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		assert_false(foreign_is_qemu_hook(others[i]));
+}
+
 static void a_bad_configuration_is_explained(void **state)
 {
 	expect_config_error("[Writer]\nName=N\n", "Id= and Name=");
@@ -386,6 +413,14 @@ static void a_bad_configuration_is_explained(void **state)
 	expect_config_error(HEAD "CoProcessEvents=melt\n", "melt");
 	expect_config_error(HEAD "Identify=/bin/true\n", "no such key");
 	expect_config_error(HEAD "Colour=red\n", "no such key");
+	expect_config_error(HEAD "Format=windows\n", "qemu-hooks, vmware-scripts or azure-plugin");
+	expect_config_error(HEAD "Directory=/x\nFreeze=/x\nPaths=/srv\n", "Directory= does not go with Format=native");
+	expect_config_error(HEAD "Format=azure-plugin\nDirectory=/x\nPaths=/srv\n", "Directory= does not go with Format=azure");
+	expect_config_error(HEAD "Format=qemu-hooks\nFile=/x\nPaths=/srv\n", "File= does not go with Format=qemu-hooks");
+	expect_config_error(HEAD "Format=qemu-hooks\nHooks=/x\nPaths=/srv\n", "Hooks= does not go with");
+	expect_config_error(HEAD "Format=vmware-scripts\nThaw=/x\nPaths=/srv\n", "Thaw does not go with");
+	expect_config_error(HEAD "Format=vmware-scripts\n", "Paths=");
+	expect_config_error(HEAD "Format=azure-plugin\nUser=root\nPaths=/srv\n", "User= does not go with");
 	expect_config_error("[Reader]\nName=N\n", "only [Writer]");
 	expect_config_error(HEAD "Freeze=\n", "absolute path");
 }
@@ -492,6 +527,8 @@ int main(void)
 		cmocka_unit_test(leftovers_are_not_hooks),
 		cmocka_unit_test(hooks_run_in_order_and_thaw_in_reverse),
 		cmocka_unit_test(a_configuration_is_read),
+		cmocka_unit_test(foreign_formats_have_their_places),
+		cmocka_unit_test(qemus_leftovers_are_not_hooks),
 		cmocka_unit_test(a_bad_configuration_is_explained),
 		cmocka_unit_test(a_configuration_that_others_may_write_is_refused),
 		cmocka_unit_test(an_event_is_told_in_variables),

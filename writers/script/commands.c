@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "writers/script/foreign.h"
 #include "writers/script/strv.h"
 #include "writers/script/trust.h"
 
@@ -19,7 +20,7 @@ bool commands_name_counts(const char *name)
 	return *name && strspn(name, allowed) == strlen(name);
 }
 
-static int add(struct commands *commands, char *const *argv, const char *event, struct err *err)
+int commands_add(struct commands *commands, char *const *argv, const char *event, struct err *err)
 {
 	struct command *command = &commands->items[commands->n];
 	struct stat st;
@@ -49,7 +50,7 @@ static int add_file(struct commands *commands, const char *directory, const char
 
 	if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, name) >= sizeof path)
 		return err_set(err, VSS_E_INVALID_ARGUMENT, "%s/%s: the path is too long", directory, name);
-	return add(commands, argv, event, err);
+	return commands_add(commands, argv, event, err);
 }
 
 /* As run-parts does it: what is not executable, or has another kind of name, is passed over. */
@@ -84,7 +85,7 @@ static int add_directory(struct commands *commands, const char *path, const char
 	return done;
 }
 
-static void reverse(struct commands *commands)
+void commands_reverse(struct commands *commands)
 {
 	for (size_t i = 0; i < commands->n / 2; i++) {
 		struct command other = commands->items[commands->n - 1 - i];
@@ -126,24 +127,42 @@ int commands_find(struct commands *commands, const struct config *config, enum v
 	int done = 0;
 
 	*commands = (struct commands){ 0 };
-	if (config->commands[event])
-		done = add(commands, config->commands[event], name, err);
+	if (config->format != FORMAT_NATIVE)
+		done = foreign_find(commands, config, event, err);
+	else if (config->commands[event])
+		done = commands_add(commands, config->commands[event], name, err);
 	else if (config->hooks)
 		done = find_in_hooks(commands, config->hooks, name, err);
 	if (done < 0)
 		commands_done(commands);
-	else if (event == VSS_EVENT_THAW || event == VSS_EVENT_ABORT)
-		reverse(commands);
+	else if (config->format == FORMAT_NATIVE && (event == VSS_EVENT_THAW || event == VSS_EVENT_ABORT))
+		commands_reverse(commands);
 	return done;
 }
 
 int commands_find_one(struct commands *commands, char *const *argv, struct err *err)
 {
 	*commands = (struct commands){ 0 };
-	if (add(commands, argv, NULL, err) == 0)
+	if (commands_add(commands, argv, NULL, err) == 0)
 		return 0;
 	commands_done(commands);
 	return -1;
+}
+
+void commands_keep(struct commands *commands, char *const *paths)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < commands->n; i++) {
+		struct command command = commands->items[i];
+		if (strv_has(paths, command.path)) {
+			commands->items[kept++] = command;
+			continue;
+		}
+		free(command.path);
+		strv_free(command.argv);
+	}
+	commands->n = kept;
 }
 
 void commands_done(struct commands *commands)

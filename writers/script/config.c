@@ -112,6 +112,25 @@ static int parse_level(struct config *config, const char *value, void *field, st
 	return err_set(err, VSS_E_INVALID_ARGUMENT, "\"%s\" is not a level: front-end, back-end or system", value);
 }
 
+static const char *const format_names[] = {
+	[FORMAT_NATIVE] = "native",
+	[FORMAT_QEMU_HOOKS] = "qemu-hooks",
+	[FORMAT_VMWARE_SCRIPTS] = "vmware-scripts",
+	[FORMAT_AZURE_PLUGIN] = "azure-plugin",
+};
+
+static int parse_format(struct config *config, const char *value, void *field, struct err *err)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(format_names); i++) {
+		if (strcmp(format_names[i], value) == 0) {
+			config->format = (enum config_format)i;
+			return 0;
+		}
+	}
+	return err_set(err, VSS_E_INVALID_ARGUMENT,
+		       "\"%s\" is not a format: native, qemu-hooks, vmware-scripts or azure-plugin", value);
+}
+
 static int parse_span(const char *value, uint64_t *ret_usec, struct err *err)
 {
 	static const struct {
@@ -199,6 +218,9 @@ static const struct key keys[] = {
 	{ "EventLimit", parse_event_limit, FIELD(event_limit) },
 	{ "User", parse_user, 0 },
 	{ "Environment", parse_environment, FIELD(environment) },
+	{ "Format", parse_format, 0 },
+	{ "Directory", parse_path, FIELD(directory) },
+	{ "File", parse_path, FIELD(plugin) },
 	{ "Hooks", parse_path, FIELD(hooks) },
 	{ "CoProcess", parse_command, FIELD(coprocess) },
 	{ "CoProcessEvents", parse_coprocess_events, 0 },
@@ -227,9 +249,44 @@ static int on_entry(const char *section, const char *key, const char *value, voi
 	return err_set(err, why.code, "%s: %s", key, why.text);
 }
 
+static int misplaced(const struct config *config, const char *key, struct err *err)
+{
+	return err_set(err, VSS_E_INVALID_DOCUMENT, "%s: %s does not go with Format=%s", config->file, key,
+		       format_names[config->format]);
+}
+
+/* What somebody else's format is, and what does not go with it. */
+static int complete_format(struct config *config, struct err *err)
+{
+	static const char *const places[] = {
+		[FORMAT_QEMU_HOOKS] = "/etc/qemu/fsfreeze-hook.d",
+		[FORMAT_VMWARE_SCRIPTS] = "/etc/vmware-tools/backupScripts.d",
+		[FORMAT_AZURE_PLUGIN] = "/etc/azure/VMSnapshotScriptPluginConfig.json",
+	};
+	bool native = config->format == FORMAT_NATIVE, plugin = config->format == FORMAT_AZURE_PLUGIN;
+	char **place = plugin ? &config->plugin : &config->directory;
+
+	if (config->directory && (native || plugin))
+		return misplaced(config, "Directory=", err);
+	if (config->plugin && !plugin)
+		return misplaced(config, "File=", err);
+	if (native)
+		return 0;
+	if (config->hooks || config->coprocess)
+		return misplaced(config, config->hooks ? "Hooks=" : "CoProcess=", err);
+	for (int event = 0; event < SCRIPT_EVENTS; event++)
+		if (config->commands[event])
+			return misplaced(config, vss_event_name((enum vss_event)event), err);
+	if (config->user && plugin) /* the scripts are root's alone */
+		return misplaced(config, "User=", err);
+	if (!*place)
+		*place = strdup(places[config->format]);
+	return *place ? 0 : no_memory(err);
+}
+
 static int check_whole(const struct config *config, struct err *err)
 {
-	bool any = config->hooks || config->coprocess;
+	bool any = config->format != FORMAT_NATIVE || config->hooks || config->coprocess;
 
 	for (int event = 0; event < SCRIPT_EVENTS; event++)
 		any |= config->commands[event] != NULL;
@@ -264,7 +321,8 @@ int config_read(struct config *config, const char *path, struct err *err)
 {
 	*config = (struct config){ .coprocess_events = COPROCESS_EVENTS_DEFAULT };
 	config->file = strdup(path);
-	if (config->file && read_file(config, path, err) == 0 && check_whole(config, err) == 0)
+	if (config->file && read_file(config, path, err) == 0 && complete_format(config, err) == 0 &&
+	    check_whole(config, err) == 0)
 		return 0;
 	if (!config->file)
 		no_memory(err);
@@ -285,6 +343,8 @@ void config_done(struct config *config)
 	free(config->user);
 	free(config->home);
 	strv_free(config->environment);
+	free(config->directory);
+	free(config->plugin);
 	free(config->hooks);
 	for (int event = 0; event < SCRIPT_EVENTS; event++)
 		strv_free(config->commands[event]);

@@ -10,6 +10,9 @@
 #include "writers/script/event-name.h"
 #include "writers/vsswriter.h"
 
+/* Whose rules the executables follow; docs/man/vss-script-writer.8, "FOREIGN HOOKS". */
+enum config_format { FORMAT_NATIVE, FORMAT_QEMU_HOOKS, FORMAT_VMWARE_SCRIPTS, FORMAT_AZURE_PLUGIN };
+
 struct config {
 	char *file;
 	char *id, *name, *instance_name, *version, *caption;
@@ -24,6 +27,10 @@ struct config {
 	gid_t gid;
 	char *home;
 	char **environment; /* "NAME=VALUE" */
+
+	enum config_format format;
+	char *directory; /* of the formats that have one */
+	char *plugin;	 /* the file of FORMAT_AZURE_PLUGIN */
 
 	char *hooks;			/* a directory; may be NULL */
 	char **commands[SCRIPT_EVENTS]; /* argv of the events that have one of their own */

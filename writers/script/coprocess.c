@@ -246,7 +246,7 @@ static void set_limit(struct coprocess *coprocess, uint64_t from)
 	uint64_t span = task->deadline > task->begin ? task->deadline - task->begin : 0;
 	uint64_t terminate, kill;
 
-	run_limits(coprocess->config, task->begin, from, span, &terminate, &kill);
+	run_limits(coprocess->config->event_limit, task->begin, from, span, &terminate, &kill);
 	child_set_limit(coprocess->child, terminate, kill);
 }
 

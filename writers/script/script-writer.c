@@ -37,6 +37,8 @@ struct script_writer {
 
 	bool held;		/* Freeze was begun; neither Thaw has succeeded nor Abort been tried since */
 	bool held_by_coprocess; /* and it is the co-process that holds */
+	bool knows_frozen;	/* not so after a crash of ours */
+	char **frozen;		/* the executables that hold it; FORMAT_VMWARE_SCRIPTS tells these alone of a failure */
 	char session[ID_SIZE], set[ID_SIZE];
 
 	bool stopping, coprocess_stopped;
@@ -73,6 +75,18 @@ static void note_result(struct script_writer *writer, enum vss_event event, enum
 	held_clear(writer->runtime_directory, writer->config.id);
 }
 
+/* Somebody else's policy for a failure: the copy is made, and worth less. */
+static bool passes_as_doubt(struct script_writer *writer, const struct task *task, const char *message)
+{
+	char text[1024];
+
+	if (!task->commands.conduct.failure_is_doubt || (task->event != VSS_EVENT_FREEZE && task->event != VSS_EVENT_THAW))
+		return false;
+	snprintf(text, sizeof text, "%s of '%s' failed, which its configuration (continueBackupOnFailure) allows: %s",
+		 event_hook_name(task->event), writer->config.name, message);
+	return vss_writer_add_doubt(writer->vss, text) == 0;
+}
+
 /* The task at hand has ended. */
 static void finish(struct script_writer *writer, enum vss_result result, const char *message)
 {
@@ -83,9 +97,11 @@ static void finish(struct script_writer *writer, enum vss_result result, const c
 	writer->task = NULL;
 	writer->run = NULL;
 	writer->cancelled = false;
-	note_result(writer, task->event, result);
 	if (result != VSS_RESULT_OK)
 		log_line(LOG_ERR, writer->config.name, "%s failed: %s", event_hook_name(task->event), message);
+	if (result != VSS_RESULT_OK && answer && passes_as_doubt(writer, task, message))
+		result = VSS_RESULT_OK;
+	note_result(writer, task->event, result);
 	if (answer)
 		vss_writer_done(writer->vss, task->event, result, *message ? message : NULL);
 	run_free(run);
@@ -127,7 +143,19 @@ static void on_lost(const char *why, void *data)
 		carry_on(writer);
 }
 
-static const struct run_handlers run_handlers = { .alive = on_alive, .done = on_done };
+/* Whoever was killed at its freeze may have done half of it. */
+static void on_ended(const char *path, bool succeeded, bool complete, void *data)
+{
+	struct script_writer *writer = data;
+	enum vss_event event = writer->task->event;
+
+	if (event == VSS_EVENT_FREEZE && (succeeded || !complete) && strv_add(&writer->frozen, path) < 0)
+		writer->knows_frozen = false; /* then all are told */
+	if ((event == VSS_EVENT_THAW || event == VSS_EVENT_ABORT) && succeeded)
+		strv_remove(writer->frozen, path);
+}
+
+static const struct run_handlers run_handlers = { .ended = on_ended, .alive = on_alive, .done = on_done };
 static const struct coprocess_handlers coprocess_handlers = { .alive = on_alive, .done = on_done, .lost = on_lost };
 
 /* ---- events ---- */
@@ -140,6 +168,8 @@ static int note_freeze(struct script_writer *writer, const struct task *task, st
 		return -1;
 	writer->held = true;
 	writer->held_by_coprocess = task->commands.n == 0;
+	writer->frozen = strv_free(writer->frozen);
+	writer->knows_frozen = true;
 	return 0;
 }
 
@@ -148,6 +178,8 @@ static int begin(struct script_writer *writer, struct task *task, struct err *er
 {
 	int done = note_freeze(writer, task, err);
 
+	if (writer->config.format == FORMAT_VMWARE_SCRIPTS && task->event == VSS_EVENT_ABORT && writer->knows_frozen)
+		commands_keep(&task->commands, writer->frozen);
 	writer->task = task;
 	writer->kept_alive_at = task->begin;
 	if (done == 0 && task->commands.n > 0)
@@ -218,6 +250,9 @@ static enum vss_result on_event(struct vss_writer *vss, const struct vss_event_i
 	}
 	/* Whatever comes while something runs means that the library has called that off. */
 	call_off(writer);
+	/* Hooks that know nothing of vssd hear no end of what they did not hear the beginning of, and none twice. */
+	if (event->event == VSS_EVENT_ABORT && writer->config.format != FORMAT_NATIVE && !writer->held && !writer->task)
+		return VSS_RESULT_OK;
 	if (task_new(&task, &writer->config, event, &err) < 0)
 		return refuse(vss, &err);
 	if (writer->task) {
@@ -462,6 +497,7 @@ struct script_writer *script_writer_free(struct script_writer *writer)
 	coprocess_free(writer->coprocess);
 	sd_event_source_disable_unref(writer->stop_source);
 	config_done(&writer->config);
+	strv_free(writer->frozen);
 	free(writer);
 	return NULL;
 }

@@ -58,6 +58,25 @@ int strv_split(char ***strv, const char *text, const char *separators)
 	return 0;
 }
 
+bool strv_has(char *const *strv, const char *text)
+{
+	for (; strv && *strv; strv++)
+		if (strcmp(*strv, text) == 0)
+			return true;
+	return false;
+}
+
+void strv_remove(char **strv, const char *text)
+{
+	while (strv && *strv && strcmp(*strv, text) != 0)
+		strv++;
+	if (!strv || !*strv)
+		return;
+	free(*strv);
+	for (; *strv; strv++)
+		strv[0] = strv[1];
+}
+
 char **strv_free(char **strv)
 {
 	for (size_t i = 0; strv && strv[i]; i++)
