@@ -160,7 +160,7 @@ bad_freeze() {
 	hook thaw
 	check "thaw" equal "$code" 0
 	writers --on Freeze=hang
-	hook freeze --timeout 3
+	hook freeze --timeout 2
 	check "a hook has its own limit" equal "$code" 75
 	check "in words" contains "$lab/err" "hook freeze was not done within --timeout"
 	front_let_go
@@ -273,6 +273,17 @@ vmware() {
 	let_go
 }
 
+# Whose writers hang: its own limit ends the hook before the framework gives up to wait.
+azure_hang() {
+	writers --on Freeze=hang
+	jq '.timeoutInSeconds = 5 | .preScriptParams[1] = "3"' "$lab/azure/plugin.json" >"$lab/azure/short.json"
+	code=0
+	"$peers/azure-scripts.py" "$lab/azure/short.json" true >"$lab/out" 2>"$lab/err" || code=$?
+	check "a writer that hangs is no backup" equal "$code" 1
+	check "and is not what its framework gave up to wait for" refuse grep -q "timed out" "$lab/out"
+	front_let_go
+}
+
 azure() {
 	begin "Azure Backup's script framework"
 	install -D -m 700 -t "$lab/azure" "$doors/azure-pre-script" "$doors/azure-post-script"
@@ -298,13 +309,7 @@ azure() {
 	code=0
 	sh "$lab/azure/azure-pre-script" --bad >/dev/null 2>&1 || code=$?
 	check "is no mere warning there" equal "$code" 1
-	writers --on Freeze=hang
-	jq '.timeoutInSeconds = 5 | .preScriptParams[1] = "3"' "$lab/azure/plugin.json" >"$lab/azure/short.json"
-	code=0
-	"$peers/azure-scripts.py" "$lab/azure/short.json" true >"$lab/out" 2>"$lab/err" || code=$?
-	check "a writer that hangs is no backup" equal "$code" 1
-	check "and is not what its framework gave up to wait for" refuse grep -q "timed out" "$lab/out"
-	front_let_go
+	[ "$(scene_level short short long)" = short ] || azure_hang
 }
 
 qga() {
