@@ -340,6 +340,12 @@ script_writer() {
 	check "registers" until_true 10 writer_is_stable "Event Log Example Writer"
 	check "takes part" vssctl backup --for /srv/data -- true
 	check "and its executables were run" says freeze cat /var/log/vss-events.log
+	section "a hypervisor's hook, as it is installed"
+	check "holds" /usr/libexec/vssd/doors/fsfreeze-hook freeze
+	check "without a process of its own" says Holding vssctl list sessions
+	check "not twice" exits 75 /usr/libexec/vssd/doors/fsfreeze-hook freeze
+	check "lets go" /usr/libexec/vssd/doors/fsfreeze-hook thaw
+	check "and leaves nothing" is "" cat /run/vss-hook/qemu-ga
 	check "stops" systemctl stop vss-script-writer.service
 	check "in peace" is success property vss-script-writer.service Result
 }
