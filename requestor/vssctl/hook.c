@@ -201,6 +201,15 @@ static unsigned count_held(json_t *result)
 	return n;
 }
 
+static void log_doubts(const struct hook *h)
+{
+	size_t index;
+	json_t *doubt;
+
+	json_array_foreach(json_object_get(h->result, "Doubts"), index, doubt)
+		syslog(LOG_DAEMON | LOG_WARNING, "vssctl hook: %s", json_string_value(doubt) ?: "?");
+}
+
 static int report(struct hook *h, const char *key)
 {
 	struct vssctl *ctl = h->ctl;
@@ -209,6 +218,7 @@ static int report(struct hook *h, const char *key)
 	char name[40];
 
 	tell_warnings(ctl, h->result);
+	log_doubts(h);
 	if (ctl->options.json)
 		return print_json(ctl->out, command_name(ctl->command, name), key, h->result);
 	fprintf(ctl->out, "%u writer%s held%s for ", n, n == 1 ? "" : "s", held ? "," : " without a break,");

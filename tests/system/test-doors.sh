@@ -121,6 +121,20 @@ second() {
 	let_go
 	hook freeze --name ../x
 	check "a name is no path" equal "$code" 1
+	begin "notes that cannot be trusted"
+	ln -sf "$lab/other-note" "$lab/hook/linked"
+	hook freeze --name linked
+	check "a link" equal "$code" 1
+	check "is not followed" refuse test -e "$lab/other-note"
+	echo "no session" >"$lab/hook/hook"
+	chmod 777 "$lab/hook"
+	hook freeze
+	check "a directory where others may write" equal "$code" 1
+	check "in words" contains "$lab/err" "others may write there"
+	chmod 700 "$lab/hook"
+	hook thaw
+	check "nonsense holds nothing" equal "$code" 0
+	next_works
 }
 
 no_thaw() {
@@ -133,6 +147,15 @@ no_thaw() {
 	check "a thaw that comes too late is a failure" equal "$code" 75
 	check "in words" contains "$lab/err" "Release did not come within the time"
 	let_go
+	writers
+	hook freeze
+	vssctl abort --all >/dev/null
+	hook thaw
+	check "a hold that an administrator ended is a failure" equal "$code" 75
+	check "in words" contains "$lab/err" "The writers were let go before this thaw, which came [0-9]* s after the freeze"
+	let_go
+	hook thaw
+	check "and is told once" equal "$code" 0
 	writers
 	hook freeze --limit 1
 	check "all run again by themselves" lab_wait 6 none_frozen
