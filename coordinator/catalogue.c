@@ -60,7 +60,7 @@ struct catalogue {
 	json_t *tokens; /* {filesystem: token} of those that were read whole and hold nothing unfinished */
 	bool brief;     /* the reading under way only asks which of them have changed */
 	bool ending;
-	bool stale; /* a copy went while storage was being read: what was read may still name it */
+	bool stale; /* a copy went, or was exposed, while storage was being read: what was read may be older */
 };
 
 static int settled(sd_event_source *source, uint64_t usec, void *data)
@@ -292,7 +292,7 @@ void catalogue_forget(struct catalogue *catalogue, const char *copy)
 			continue;
 		*link = s->next;
 		bucket_remove(catalogue, s);
-		catalogue->stale = catalogue->reading > 0;
+		catalogue->stale = catalogue->stale || catalogue->reading > 0;
 		catalogue->listener.removed(s->id, catalogue->listener.data);
 		shadow_free(s);
 		return;
@@ -390,7 +390,7 @@ char *catalogue_text(const struct catalogue *catalogue, json_t *filter, bool bri
 	return NULL;
 }
 
-void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
+static void set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
 {
 	struct shadow *s = find(catalogue, copy);
 
@@ -402,6 +402,12 @@ void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const 
 	json_decref(s->row);
 	s->row = row;
 	free(steal_pointer(s->text));
+}
+
+void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
+{
+	set_exposed(catalogue, copy, path);
+	catalogue->stale = catalogue->stale || catalogue->reading > 0;
 }
 
 /* ---- reading storage ---- */
@@ -445,14 +451,14 @@ static void read_copy(struct catalogue *catalogue, const struct role_info *role,
 	if (!record && !error) {
 		if (s) {
 			s->seen = true;
-			catalogue_set_exposed(catalogue, copy, text_of(entry, "Exposed"));
+			set_exposed(catalogue, copy, text_of(entry, "Exposed"));
 		}
 		return;
 	}
 	row = record ? row_from_record(catalogue, role, copy, filesystem, record) :
 		       row_of_broken(catalogue, role, copy, filesystem, "", "", error);
 	add_row(catalogue, copy, text_of(entry, "Token"), row);
-	catalogue_set_exposed(catalogue, copy, text_of(entry, "Exposed"));
+	set_exposed(catalogue, copy, text_of(entry, "Exposed"));
 }
 
 static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
@@ -462,6 +468,14 @@ static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds,
 	catalogue->removals--;
 }
 
+/* What was unfinished when storage was looked at may be finished, and its session closed, when all of it has been read. */
+static bool is_finished(const struct catalogue *catalogue, const char *copy)
+{
+	const struct shadow *s = find(catalogue, copy);
+
+	return s && strcmp(text_of(s->row, "State"), "created") == 0;
+}
+
 /* An unfinished copy of ours without a set that is being made was left by a crash. Another machine's is listed, no more. */
 static void read_unfinished(struct catalogue *catalogue, const struct role_info *role, const char *filesystem,
 			    json_t *entry)
@@ -469,7 +483,7 @@ static void read_unfinished(struct catalogue *catalogue, const struct role_info 
 	const char *copy = text_of(entry, "Copy"), *host = text_of(entry, "Host"), *set = text_of(entry, "Set");
 	json_t *request;
 
-	if (!id_is_valid(copy))
+	if (!id_is_valid(copy) || is_finished(catalogue, copy))
 		return;
 	if (strcmp(host, catalogue->machine_id) != 0) {
 		add_row(catalogue, copy, NULL,

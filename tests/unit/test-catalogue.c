@@ -274,6 +274,52 @@ static void sealed_during_a_reading(void **state)
 	assert_true(catalogue_has(b->catalogue, COPY("1")));
 }
 
+/* Nor is it taken for one that a crash has left, when the reading has seen it half made and its session has closed since. */
+static void finished_during_a_reading(void **state)
+{
+	struct bench *b = *state;
+	autojson json_t *record = json_loads(RECORD(US, "true", "", "10"), 0, NULL);
+	autojson json_t *volume = json_pack("{ss ss}", "Provider", "btrfs", "FsUuid", "fs");
+
+	json_object_set_new(record, "Shadow", json_string(COPY("1")));
+	b->live_set = "being-made";
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK,
+			  "{\"Filesystems\": [{\"Uuid\": \"fs\", \"Unfinished\": [" UNFINISHED("1", US, "being-made") "]}]}");
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_add(b->catalogue, volume, record);
+	b->live_set = NULL;
+	fake_workers_answer(b->workers, "btrfs list", VSS_OK);
+	turns(b);
+	assert_int_equal(tape_count("job abort"), 0);
+	assert_true(catalogue_has(b->catalogue, COPY("1")));
+}
+
+static const char *member_of(struct bench *b, const char *copy, const char *member);
+
+/* A reading that began before it was exposed does not know of it. */
+static void exposed_during_a_reading(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [" ENTRY("1", "t", RECORD(US, "true", "", "10")) "]");
+	read_it(b);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, b->answer);
+	catalogue_refresh(b->catalogue, told, b);
+	catalogue_set_exposed(b->catalogue, COPY("1"), "/mnt");
+	fake_workers_obey(b->workers);
+	fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, NULL);
+	fake_workers_answer_with(b->workers, "btrfs list", b->answer);
+	turns(b);
+	assert_int_equal(b->told, 1); /* storage is read again */
+	assert_string_equal(member_of(b, COPY("1"), "Exposed"), "/mnt");
+	fake_workers_answer_with(b->workers, "btrfs list",
+				 "{\"Filesystems\": [{\"Uuid\": \"fs\", \"Copies\": [{\"Copy\": \"" COPY("1") "\", \"Token\": \"t\", "
+				 "\"Exposed\": \"/mnt\"}]}]}");
+	turns(b);
+	assert_int_equal(b->told, 2);
+	assert_string_equal(member_of(b, COPY("1"), "Exposed"), "/mnt");
+}
+
 /* ---- two providers ---- */
 
 static void lvm_storage(struct bench *b, const char *inside)
@@ -442,6 +488,8 @@ int main(void)
 		TEST(readings_are_shared_but_not_stale),
 		TEST(deleted_during_a_reading),
 		TEST(sealed_during_a_reading),
+		TEST(finished_during_a_reading),
+		TEST(exposed_during_a_reading),
 		TEST(each_copy_is_its_providers),
 		TEST(one_provider_cannot_tell),
 		TEST(unfinished_is_aborted_by_its_provider),
