@@ -46,7 +46,7 @@ guest_init() {
 	cat <<-'INIT'
 		#!/bin/busybox sh
 		/bin/busybox --install -s /bin
-		export PATH=/bin:/usr/sbin:/usr/bin
+		export PATH=/bin:/usr/sbin:/usr/bin DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/bus
 		mkdir -p /proc /sys /dev /run /mnt /tmp
 		mount -t proc proc /proc
 		mount -t sysfs sysfs /sys
@@ -57,6 +57,8 @@ guest_init() {
 		count() {
 			i=0
 			while i=$((i + 1)); do
+				while [ -e /run/pause ]; do : >/run/paused; usleep 10000; done
+				rm -f /run/paused
 				printf '%012d\n' $i | dd of=/mnt/first conv=fsync,notrunc 2>/dev/null
 				printf '%012d\n' $i | dd of=/mnt/second conv=fsync,notrunc 2>/dev/null
 			done
@@ -69,6 +71,70 @@ guest_init() {
 
 guest_hook() {
 	printf '#!/bin/sh\nexit 0\n'
+}
+
+# guest_add_vssd: vssd in the guest, behind its agent's hook, with a script writer that stops the counting.
+guest_add_vssd() {
+	local root=$lab/guest/root
+
+	mkdir -p "$root/etc/vssd/hooks" "$root/tmp"
+	guest_add "$(command -v dbus-daemon)" "$build/coordinator/vssd" "$build/coordinator/providers/vss-worker" \
+		"$build/requestor/vssctl" "$build/writers/script/vss-script-writer"
+	echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
+	cat >"$root/etc/bus.conf" <<-'CONFIG'
+		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+		 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+		<busconfig>
+		  <type>system</type>
+		  <listen>unix:path=/run/bus</listen>
+		  <auth>EXTERNAL</auth>
+		  <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
+		</busconfig>
+	CONFIG
+	cat >"$root/etc/vssd/hooks/freeze" <<-'HOOK'
+		#!/bin/sh
+		[ ! -e /run/fail ] || { echo "the counter cannot stop"; exit 1; }
+		touch /run/pause
+		until [ -e /run/paused ]; do usleep 10000; done
+		echo held >/mnt/application
+	HOOK
+	cat >"$root/etc/vssd/hooks/thaw" <<-'HOOK'
+		#!/bin/sh
+		echo runs >/mnt/application
+		rm -f /run/pause
+	HOOK
+	printf '[Writer]\nId=%s\nName=Counter\nPaths=/mnt\nHooks=/etc/vssd/hooks\n' \
+		"$(cat /proc/sys/kernel/random/uuid)" >"$root/etc/vssd/counter.conf"
+	printf '[Coordinator]\nMachineId=%s\n' "$(tr -d - </proc/sys/kernel/random/uuid)" >"$root/etc/vssd/vssd.conf"
+	cat >"$root/start" <<-START
+		#!/bin/sh
+		mkdir -p /run/vssd /run/counter /run/manifests
+		echo runs >/mnt/application
+		dbus-daemon --config-file=/etc/bus.conf --fork --nopidfile
+		$build/coordinator/vssd --runtime-dir /run/vssd --manifests /run/manifests --config /etc/vssd/vssd.conf \\
+			--worker $build/coordinator/providers/vss-worker >/dev/console 2>&1 &
+		$build/writers/script/vss-script-writer --runtime-dir /run/counter /etc/vssd/counter.conf >/dev/console 2>&1 &
+		until $build/requestor/vssctl list writers | grep -q "'Counter'"; do usleep 50000; done
+	START
+	sed "s|^exec |export VSSCTL=$build/requestor/vssctl\nexec |" "$build/requestor/doors/fsfreeze-hook" >"$root/hook"
+	chmod -R go-w "$root/etc"
+	chmod 755 "$root/start" "$root/hook" "$root"/etc/vssd/hooks/*
+}
+
+# guest_run COMMAND: in the guest, by its agent. While nobody else is connected to it.
+guest_run() {
+	python3 - "$lab/qga.sock" "$1" <<-'PYTHON'
+		import json, socket, sys
+		agent = socket.socket(socket.AF_UNIX)
+		agent.settimeout(20)
+		agent.connect(sys.argv[1])
+		agent.sendall(b"\xff" + json.dumps({"execute": "guest-sync-delimited", "arguments": {"id": 4711}}).encode() + b"\n")
+		answers = agent.makefile("rb")
+		while b"4711" not in answers.readline():
+		    pass
+		agent.sendall(json.dumps({"execute": "guest-exec", "arguments": {"path": "/bin/sh", "arg": ["-c", sys.argv[2]]}}).encode() + b"\n")
+		sys.exit("return" not in json.loads(answers.readline()))
+	PYTHON
 }
 
 # guest_build PACKAGE: $lab/guest/kernel and $lab/guest/initramfs. What is in $lab/guest/root already goes with it.

@@ -18,7 +18,7 @@ writer_is_there() {
 }
 
 start_writer() {
-	printf '[QEMU]\nAgentLimit=2s\nFreezeLimit=4s\n[Guest one]\nAgent=%s\nQmp=%s\n' "$lab/qga.sock" "$lab/qmp.sock" >"$lab/qemu.conf"
+	printf '[QEMU]\nAgentLimit=3s\nFreezeLimit=8s\n[Guest one]\nAgent=%s\nQmp=%s\n' "$lab/qga.sock" "$lab/qmp.sock" >"$lab/qemu.conf"
 	RUNTIME_DIRECTORY=$lab/qemu-run lab_spawn writer "$build/writers/qemu/vss-qemu-writer" --config "$lab/qemu.conf"
 	lab_wait 15 writer_is_there || lab_die "the writer does not register: $(cat "$lab/writer.log" "$lab/vssd.log")"
 }
@@ -91,7 +91,7 @@ truncate -s 64M "$volume/base.img"
 mkfs.ext4 -q -F "$volume/base.img"
 qemu-img create -q -f qcow2 -F raw -b base.img "$volume/guest.qcow2"
 guest_start "$volume/guest.qcow2"
-scene_configure PrepareBackup=20s PrepareSnapshot=10s Freeze=10s Event=10s
+scene_configure PrepareBackup=20s PrepareSnapshot=10s Freeze=15s Event=10s
 printf '[Writer]\nId=5a3e0d0c-9c0b-4d6e-8f57-2b1d3c9a7e41\nName=%s\nLevel=system\nPaths=%s\n' "$writer_name" "$volume" \
 	>"$lab/manifests/qemu.writer"
 scene_gated_vssd
@@ -115,7 +115,7 @@ unexpose
 scene_clear
 
 begin "the disk in the copy is byte for byte that of the freeze"
-scene_gate cut "delay 5000"
+scene_gate cut "delay 4000"
 scene_background set create shadow --for "$volume" --json
 lab_wait 20 scene_at_gate cut || lab_die "the set does not get there: $(cat "$lab/set.log")"
 before=$(digest "$volume")
@@ -185,5 +185,29 @@ expose
 check "byte for byte" equal "$(digest "$lab/exposed")" "$(digest "$volume")"
 unexpose
 scene_clear
+
+begin "vssd inside, behind the agent's hook: its application is in order in the copy, too"
+guest_add_vssd
+guest_build "$package"
+guest_start "$volume/guest.qcow2"
+lab_wait 90 agent_answers || lab_die "the guest does not start: $(cat "$lab/guest.log" "$lab/guest/console" "$lab/out")"
+seen "it answers"
+for ((i = 0; i < $(scene_level 1 2 20); i++)); do
+	try create shadow --for "$volume" --json
+	good_set
+	check "the application was held" equal "$(counted application)" held
+	check "in the middle of nothing" equal "$(counted first)" "$(counted second)"
+done
+
+begin "a writer inside fails: the set outside fails, and says so"
+check "it will" guest_run "touch /run/fail"
+try create shadow --for "$volume" --json
+check "exit code" equal "$code" 75
+check "the text" contains "$lab/err" "one: the guest: it could not be frozen:.*hook has failed"
+check "no note stays" lab_wait 5 no_notes
+check "it is well again" guest_run "rm /run/fail"
+try create shadow --for "$volume" --json
+good_set
+check "the application was held" equal "$(counted application)" held
 
 scene_done
