@@ -103,6 +103,10 @@ extern const struct provider_op absent_ops[];
  * unexpose {"Path": s, "Copy": ID}: unmounts it; EBUSY is VSS_E_VOLUME_IN_USE, naming who                -> {}
  * record   {"Copy": ID, "Filesystem": UUID} -> {"Record": object}
  * usage    {"Copy": ID, "Filesystem": UUID} -> {"Exclusive": bytes or absent where unknown, "Referenced": ...}
+ * revert   {"Copy": ID, "Filesystem": UUID, "Volume": volume}: the volume becomes what the copy says, and the copy is gone
+ *       -> {"State": "reverted" | "merging" (it is, and storage still works) | "pending" (when the volume is activated the
+ *          next time), "Message": s or absent}
+ * reverts  {} -> {"Reverts": [{"Shadow": ID, "Volume": path, "Device": s, "State": "merging" | "pending", "Percent": n}]}
  *
  * Shadow storage. Its rules are vssd's (storage-rules.h lays down the facts); the provider keeps each association in the
  * storage itself: LVM in tags of the origin (vss.storage.on=STORE-ID, vss.storage.max=BYTES|unbounded,

@@ -5,8 +5,7 @@
  * Descriptors: "@open:PATH" in a request is the index of PATH, opened with O_PATH. Those of an answer are kept for the
  * client's life and their members (Source, Store, Directory, Mount) read "@fd:N"; the same string in a later request
  * sends them again, and /proc/CLIENT/fd/N reaches them. A line "forget" closes them. A line "kill USEC" sends the
- * worker the next request and kills it that much later; a line "time JSON" answers with "usec" added. A line "window"
- * does what the last answer (to arm) says: holds, cuts, lets go; "unlock" closes its locks. */
+ * worker the next request and kills it that much later; a line "time JSON" answers with "usec" added. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,15 +16,12 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/frame.h"
-#include "coordinator/guard/guard.h"
-#include "coordinator/guard/kernel.h"
 
 struct client {
 	pid_t worker;
 	int fd;
-	int sent[FRAME_FDS_MAX], opened[FRAME_FDS_MAX], locks[FRAME_FDS_MAX];
-	size_t n_sent, n_opened, n_locks;
-	json_t *last; /* answer */
+	int sent[FRAME_FDS_MAX], opened[FRAME_FDS_MAX];
+	size_t n_sent, n_opened;
 };
 
 static void fail(const char *what)
@@ -91,15 +87,13 @@ static void name_indices(struct client *client, json_t *value)
 	void *next;
 	size_t i;
 
-	json_object_foreach_safe (value, next, key, entry)
-		json_object_set_new(value, key, index_for(client, entry));
-	json_array_foreach (value, i, entry)
-		json_array_set_new(value, i, index_for(client, entry));
+	json_object_foreach_safe(value, next, key, entry) json_object_set_new(value, key, index_for(client, entry));
+	json_array_foreach(value, i, entry) json_array_set_new(value, i, index_for(client, entry));
 }
 
 static void name_descriptors(json_t *value, struct frame *frame)
 {
-	static const char *const keys[] = { "Source", "Store", "Directory", "Mount", "Fd" };
+	static const char *const keys[] = { "Source", "Store", "Directory", "Mount" };
 	const char *key;
 	json_t *entry;
 	size_t i;
@@ -110,101 +104,14 @@ static void name_descriptors(json_t *value, struct frame *frame)
 			json_object_set_new(value, keys[i],
 					    json_sprintf("@fd:%d", frame->fds[json_integer_value(entry)]));
 	}
-	json_object_foreach (value, key, entry)
-		name_descriptors(entry, frame);
-	json_array_foreach (value, i, entry)
-		name_descriptors(entry, frame);
+	json_object_foreach(value, key, entry) name_descriptors(entry, frame);
+	json_array_foreach(value, i, entry) name_descriptors(entry, frame);
 }
 
 static void print(json_t *value)
 {
 	json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
 	putchar('\n');
-	fflush(stdout);
-}
-
-static void keep_locks(struct client *client, const struct frame *frame)
-{
-	json_t *index;
-	size_t i;
-
-	json_array_foreach (json_object_get(frame->value, "Locks"), i, index)
-		if (json_integer_value(index) < (json_int_t)frame->n_fds)
-			client->locks[client->n_locks++] = frame->fds[json_integer_value(index)];
-}
-
-static void unlock(struct client *client)
-{
-	while (client->n_locks > 0)
-		close(client->locks[--client->n_locks]);
-}
-
-/* ---- a window, in the manner of vss-guard's, without its care ---- */
-
-static void parse_device(const json_t *step, unsigned *major, unsigned *minor)
-{
-	if (sscanf(json_string_value(json_object_get(step, "Device")), "%u:%u", major, minor) != 2)
-		exit(2);
-}
-
-static int freeze(const json_t *step, int control, bool hold)
-{
-	int fd = -1;
-
-	sscanf(json_string_value(json_object_get(step, "Fd")), "@fd:%d", &fd);
-	return hold ? guard_kernel->freeze(fd) : guard_kernel->thaw(fd);
-}
-
-static int suspend(const json_t *step, int control, bool hold)
-{
-	unsigned major, minor;
-	bool changed;
-
-	parse_device(step, &major, &minor);
-	if (hold)
-		return guard_kernel->suspend(control, major, minor);
-	return guard_kernel->resume(control, major, minor, (unsigned)json_integer_value(json_object_get(step, "Flags")),
-				    &changed);
-}
-
-static int cut(const json_t *step, int control, bool hold)
-{
-	const char *message = json_string_value(json_object_get(step, "Message"));
-	unsigned major, minor;
-	bool changed;
-
-	parse_device(step, &major, &minor);
-	if (message)
-		return guard_kernel->message(control, major, minor, message);
-	return guard_kernel->resume(control, major, minor, (unsigned)json_integer_value(json_object_get(step, "Flags")),
-				    &changed);
-}
-
-static void for_each_step(struct client *client, const char *list, int control, bool hold,
-			  int (*run)(const json_t *step, int control, bool hold))
-{
-	json_t *member, *step;
-	size_t i, k;
-
-	json_array_foreach (json_object_get(client->last, "Members"), i, member)
-		json_array_foreach (json_object_get(json_object_get(member, "Window"), list), k, step) {
-			int r = run(step, control, hold);
-			if (r < 0)
-				printf("{\"ok\":false,\"step\":\"%s %zu\",\"errno\":%d}\n", list, i, -r);
-		}
-}
-
-static void window(struct client *client)
-{
-	autoclose int control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	uint64_t begin = clock_now();
-
-	for_each_step(client, "Freeze", control, true, freeze);
-	for_each_step(client, "Suspend", control, true, suspend);
-	for_each_step(client, "Cut", control, true, cut);
-	for_each_step(client, "Suspend", control, false, suspend);
-	for_each_step(client, "Freeze", control, false, freeze);
-	printf("{\"ok\":true,\"usec\":%llu}\n", (unsigned long long)(clock_now() - begin));
 	fflush(stdout);
 }
 
@@ -220,11 +127,8 @@ static bool receive(struct client *client, uint64_t begin)
 	}
 	if (begin)
 		json_object_set_new(frame.value, "usec", json_integer((json_int_t)(clock_now() - begin)));
-	keep_locks(client, &frame);
 	name_descriptors(frame.value, &frame);
 	print(frame.value);
-	json_decref(client->last);
-	client->last = json_incref(frame.value);
 	frame.n_fds = 0; /* kept */
 	frame_done(&frame);
 	return true;
@@ -282,10 +186,6 @@ int main(int argc, char **argv)
 			close_range((unsigned)client.fd + 1, ~0u, 0);
 			continue;
 		}
-		if (strcmp(line, "window") == 0 || strcmp(line, "unlock") == 0) {
-			*line == 'w' ? window(&client) : unlock(&client);
-			continue;
-		}
 		if (sscanf(line, "kill %d", &kill_after) == 1)
 			continue;
 		if (strncmp(line, "raw ", 4) == 0)
@@ -301,6 +201,5 @@ int main(int argc, char **argv)
 	}
 	close(client.fd);
 	waitpid(client.worker, NULL, 0);
-	json_decref(client.last);
 	return 0;
 }

@@ -10,7 +10,8 @@
 #include "coordinator/providers/lvm/member.h"
 #include "coordinator/providers/lvm/store-size.h"
 
-#define METADATA_PER_COPY 4096u /* bytes in the group's metadata area, while the old and the new text are both there   \
+#define METADATA_PER_COPY                                                                                              \
+	4096u			/* bytes in the group's metadata area, while the old and the new text are both there   \
 				 */
 #define POOL_METADATA_LIMIT 90u /* percent */
 

@@ -3,6 +3,8 @@
 
 #include <ctype.h>
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <lvm2cmd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/text.h"
+#include "coordinator/providers/lvm/dm.h"
 
 /* Loaded at the first command: the other roles of vss-worker start without it and what it needs. */
 #define LIBRARY "liblvm2cmd.so.2.03"
@@ -24,11 +27,9 @@
 static struct {
 	void *handle;
 	int (*run)(void *handle, const char *line);
+	void (*log)(lvm2_log_fn_t fn);
 
 	char complaint[COMPLAINT_SIZE]; /* errors of the running command */
-	char *report;			/* what it printed */
-	size_t report_size;
-	FILE *report_stream;
 } lvm;
 
 /* ---- what LVM says ---- */
@@ -58,23 +59,10 @@ static void add_complaint(const char *message)
 		lvm.complaint[used - 1] = '\0';
 }
 
-/* Warnings come at the same level as the report, whose lines are JSON. */
-static void add_line(const char *message)
-{
-	const char *text = message;
-
-	while (isspace((unsigned char)*text))
-		text++;
-	if (lvm.report_stream && *text && strchr("{}[]\",", *text) && ftell(lvm.report_stream) < (long)REPORT_SIZE_MAX)
-		fprintf(lvm.report_stream, "%s\n", text);
-}
-
 static void hear(int level, const char *file, int line, int error, const char *message)
 {
 	level &= 7;
-	if (level == LVM2_LOG_PRINT)
-		add_line(message);
-	else if (level == LVM2_LOG_ERROR || level == LVM2_LOG_FATAL)
+	if (level == LVM2_LOG_ERROR || level == LVM2_LOG_FATAL)
 		add_complaint(message);
 }
 
@@ -83,7 +71,6 @@ static void hear(int level, const char *file, int line, int error, const char *m
 static int load(struct err *err)
 {
 	void *(*init)(void);
-	void (*log)(lvm2_log_fn_t fn);
 	void *library;
 
 	if (lvm.handle)
@@ -93,12 +80,13 @@ static int load(struct err *err)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR,
 			       "LVM's library cannot be loaded: %s. Install it (Debian: liblvm2cmd2.03)", dlerror());
 	init = (void *(*)(void))dlsym(library, "lvm2_init");
-	log = (void (*)(lvm2_log_fn_t))dlsym(library, "lvm2_log_fn");
+	lvm.log = (void (*)(lvm2_log_fn_t))dlsym(library, "lvm2_log_fn");
 	lvm.run = (int (*)(void *, const char *))dlsym(library, "lvm2_run");
-	if (!init || !log || !lvm.run)
+	if (!init || !lvm.log || !lvm.run)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not LVM's library", LIBRARY);
 	setenv("LVM_SUPPRESS_FD_WARNINGS", "1", 1);
-	log(hear);
+	lvm.log(hear);
+	dm_listen(add_complaint);
 	lvm.handle = init();
 	if (!lvm.handle)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "LVM's library does not start: %s",
@@ -158,20 +146,88 @@ static json_t *take_rows(json_t *report)
 	return rows;
 }
 
-static int run_report(char *line, json_t **ret, struct err *err)
+/* A standard stream that goes into memory for a while. */
+struct capture {
+	int stream, before, file;
+};
+
+static void capture_end(struct capture *capture)
 {
+	if (capture->before >= 0)
+		dup2(capture->before, capture->stream);
+	else
+		close(capture->stream);
+	cleanup_close(&capture->before);
+}
+
+static int capture_begin(struct capture *capture, int stream)
+{
+	*capture = (struct capture){ .stream = stream, .before = fcntl(stream, F_DUPFD_CLOEXEC, 3) };
+	capture->file = memfd_create("lvm-report", MFD_CLOEXEC);
+	return capture->file < 0 ? -1 : dup2(capture->file, stream);
+}
+
+static char *capture_read(struct capture *capture, size_t *ret_length)
+{
+	off_t end = lseek(capture->file, 0, SEEK_END);
+	size_t size = end > 0 && end < (off_t)REPORT_SIZE_MAX ? (size_t)end : 0;
+	char *text = malloc(size + 1);
+	ssize_t n = text ? pread(capture->file, text, size, 0) : -1;
+
+	close(capture->file);
+	*ret_length = n > 0 ? (size_t)n : 0;
+	if (text)
+		text[*ret_length] = '\0';
+	return text;
+}
+
+static void add_complaints(char *text)
+{
+	char *rest = NULL;
+
+	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		while (isspace((unsigned char)*line))
+			line++;
+		if (strncmp(line, "WARNING", 7) != 0)
+			add_complaint(line);
+	}
+}
+
+/* What LVM hands to a listener it cuts at 4 KiB a line, and a line holds whatever tags somebody has put there: a report
+ * is printed. */
+static int run_printing(char *line, char **ret_text, size_t *ret_length, struct err *err)
+{
+	struct capture out, complaints;
+	size_t length;
 	int r;
 
-	lvm.report_stream = open_memstream(&lvm.report, &lvm.report_size);
-	if (!lvm.report_stream)
-		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for LVM's report");
+	if (load(err) < 0)
+		return -1;
+	if (capture_begin(&out, STDOUT_FILENO) < 0 || capture_begin(&complaints, STDERR_FILENO) < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot keep LVM's report");
+	lvm.log(NULL);
 	r = run(line, err);
-	fclose(lvm.report_stream);
-	lvm.report_stream = NULL;
-	autofree char *text = steal_pointer(lvm.report);
+	fflush(stdout);
+	fflush(stderr);
+	lvm.log(hear);
+	capture_end(&out);
+	capture_end(&complaints);
+	autofree char *text = capture_read(&complaints, &length);
+	if (text)
+		add_complaints(text);
+	*ret_text = capture_read(&out, ret_length);
+	return *ret_text ? r : err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory for LVM's report");
+}
+
+static int run_report(char *line, json_t **ret, struct err *err)
+{
+	autofree char *text = NULL;
+	size_t length;
+	int r = run_printing(line, &text, &length, err);
+
 	if (r < 0)
 		return -1;
-	autojson json_t *report = json_loadb(text, lvm.report_size, 0, NULL);
+	autojson json_t *report = json_loadb(text, length, 0, NULL);
 	if (report) {
 		*ret = take_rows(report);
 		return r == LVM2_COMMAND_SUCCEEDED ? 0 : 1;

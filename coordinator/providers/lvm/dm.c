@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libdevmapper.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 
 #define BUSY_PATIENCE (2 * USEC_PER_SEC)
 #define BUSY_INTERVAL (10 * 1000)
+#define LEVEL_ERROR 3
 
 static void task_done(struct dm_task **task)
 {
@@ -24,6 +26,35 @@ static void task_done(struct dm_task **task)
 }
 
 #define autotask cleanup(task_done)
+
+static void (*listener)(const char *message);
+
+__attribute__((format(printf, 5, 6))) static void hear(int level, const char *file, int line, int error,
+						       const char *format, ...)
+{
+	char message[512];
+	va_list args;
+
+	if ((level & 7) > LEVEL_ERROR || !listener)
+		return;
+	va_start(args, format);
+	text_vformat(message, sizeof message, format, args);
+	va_end(args);
+	listener(message);
+}
+
+void dm_listen(void (*fn)(const char *message))
+{
+	listener = fn;
+	dm_log_with_errno_init(hear);
+}
+
+/* Otherwise each failure, a retry's too, would be written to the worker's standard error. */
+static struct dm_task *new_task(int type)
+{
+	dm_log_with_errno_init(hear);
+	return dm_task_create(type);
+}
 
 bool dm_name_of(const char *vg, const char *lv, char name[DM_DEVICE_NAME_SIZE])
 {
@@ -76,21 +107,21 @@ static bool ask(struct dm_task *task, struct dm_state *ret)
 
 bool dm_by_name(const char *name, struct dm_state *ret)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_INFO);
+	autotask struct dm_task *task = new_task(DM_DEVICE_INFO);
 
 	return task && dm_task_set_name(task, name) && ask(task, ret);
 }
 
 bool dm_by_uuid(const char *uuid, struct dm_state *ret)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_INFO);
+	autotask struct dm_task *task = new_task(DM_DEVICE_INFO);
 
 	return task && dm_task_set_uuid(task, uuid) && ask(task, ret);
 }
 
 bool dm_by_number(dev_t number, struct dm_state *ret)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_INFO);
+	autotask struct dm_task *task = new_task(DM_DEVICE_INFO);
 
 	return task && dm_task_set_major(task, (int)major(number)) && dm_task_set_minor(task, (int)minor(number)) &&
 	       ask(task, ret);
@@ -124,14 +155,14 @@ static bool read_lines(struct dm_task *task, const char *name, bool loaded, stru
 
 bool dm_read_table(const char *name, bool loaded, struct dm_line *ret)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_TABLE);
+	autotask struct dm_task *task = new_task(DM_DEVICE_TABLE);
 
 	return read_lines(task, name, loaded, ret);
 }
 
 bool dm_read_status(const char *name, struct dm_line *ret)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_STATUS);
+	autotask struct dm_task *task = new_task(DM_DEVICE_STATUS);
 
 	return read_lines(task, name, false, ret);
 }
@@ -152,7 +183,7 @@ static bool run_with_cookie(struct dm_task *task, uint32_t *cookie, uint16_t fla
 
 static bool remove_once(const char *name, uint32_t *cookie, int *ret_errno)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_REMOVE);
+	autotask struct dm_task *task = new_task(DM_DEVICE_REMOVE);
 	/* Where udev does not run, nobody but the library takes the node away. */
 	uint16_t flags = dm_udev_get_sync_support() ? DM_UDEV_DISABLE_LIBRARY_FALLBACK : 0;
 	bool ok = task && dm_task_set_name(task, name) && run_with_cookie(task, cookie, flags);
@@ -200,7 +231,7 @@ int dm_remove(const char *const *names, size_t n, struct err *err)
 /* No cookie: the kernel tells udev of the new device, but with nothing that would give a cookie back. */
 static int create(const char *name, const char *uuid, struct err *err)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_CREATE);
+	autotask struct dm_task *task = new_task(DM_DEVICE_CREATE);
 
 	if (task && dm_task_set_name(task, name) && dm_task_set_uuid(task, uuid) && dm_task_run(task))
 		return 0;
@@ -209,7 +240,7 @@ static int create(const char *name, const char *uuid, struct err *err)
 
 static int load(const char *name, const struct dm_line *table, struct err *err)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_RELOAD);
+	autotask struct dm_task *task = new_task(DM_DEVICE_RELOAD);
 
 	if (task && dm_task_set_name(task, name) &&
 	    dm_task_add_target(task, 0, table->length, table->type, table->params) && dm_task_run(task))
@@ -231,7 +262,7 @@ int dm_load_new(const char *name, const char *uuid, const struct dm_line *table,
 
 int dm_resume(const char *name, uint16_t flags, struct err *err)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_RESUME);
+	autotask struct dm_task *task = new_task(DM_DEVICE_RESUME);
 	uint32_t cookie = 0;
 	int r = 0;
 
@@ -251,9 +282,18 @@ int dm_activate_new(const char *name, const char *uuid, const struct dm_line *ta
 	return -1;
 }
 
+int dm_clear(const char *name, struct err *err)
+{
+	autotask struct dm_task *task = new_task(DM_DEVICE_CLEAR);
+
+	if (task && dm_task_set_name(task, name) && dm_task_run(task))
+		return 0;
+	return failed(task, name, "cleared", err);
+}
+
 int dm_message(const char *name, const char *text, struct err *err)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_TARGET_MSG);
+	autotask struct dm_task *task = new_task(DM_DEVICE_TARGET_MSG);
 
 	if (task && dm_task_set_name(task, name) && dm_task_set_sector(task, 0) && dm_task_set_message(task, text) &&
 	    dm_task_run(task))
@@ -266,7 +306,7 @@ int dm_message(const char *name, const char *text, struct err *err)
 
 void dm_make_nodes(const char *name)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_MKNODES);
+	autotask struct dm_task *task = new_task(DM_DEVICE_MKNODES);
 
 	if (task && dm_task_set_name(task, name))
 		dm_task_run(task);
@@ -296,7 +336,7 @@ int dm_open(dev_t number, int flags)
 
 void dm_for_each(void (*visit)(const char *name, void *data), void *data)
 {
-	autotask struct dm_task *task = dm_task_create(DM_DEVICE_LIST);
+	autotask struct dm_task *task = new_task(DM_DEVICE_LIST);
 	struct dm_names *names;
 
 	if (!task || !dm_task_run(task) || !(names = dm_task_get_names(task)) || !names->dev)

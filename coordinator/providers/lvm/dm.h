@@ -53,6 +53,8 @@ int dm_load_new(const char *name, const char *uuid, const struct dm_line *table,
 /* The same, live, read-write. */
 int dm_activate_new(const char *name, const char *uuid, const struct dm_line *table, uint16_t flags, struct err *err);
 int dm_resume(const char *name, uint16_t flags, struct err *err);
+/* Forgets a table that is loaded and not live. */
+int dm_clear(const char *name, struct err *err);
 int dm_message(const char *name, const char *text, struct err *err);
 
 /* The node below /dev/mapper where udev does not make it. */
@@ -65,3 +67,6 @@ void dm_node(dev_t number, char node[32]);
 
 /* Calls visit for each device with its name. */
 void dm_for_each(void (*visit)(const char *name, void *data), void *data);
+
+/* fn hears of every failure, in libdevmapper's words: of LVM's own calls too. */
+void dm_listen(void (*fn)(const char *message));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* storage-list, storage-set, extend: where copies of logical volumes are kept. An association that somebody made is tags on
- * the volume itself: vss.storage.on=STORE-ID, vss.storage.max=BYTES|unbounded, vss.storage.guaranteed. */
+/* storage-list, storage-set, extend: where copies of logical volumes are kept. An association that somebody made is
+ * tags on the volume itself: vss.storage.on=STORE-ID, vss.storage.max=BYTES|unbounded, vss.storage.guaranteed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +38,10 @@ static json_t *disks_of(dev_t number)
 		const struct layer *layer = &layers.list[i];
 		if (!layer->is_leaf)
 			continue;
-		json_array_append_new(disks, json_pack("{ss so ss sb}", "Device", layer->name, "Number",
-						       json_sprintf("%u:%u", major(layer->number), minor(layer->number)),
-						       "Kind", layer->kind, "Virtual", layer_is_virtual(layer)));
+		json_array_append_new(disks,
+				      json_pack("{ss so ss sb}", "Device", layer->name, "Number",
+						json_sprintf("%u:%u", major(layer->number), minor(layer->number)),
+						"Kind", layer->kind, "Virtual", layer_is_virtual(layer)));
 	}
 	layers_done(&layers);
 	return disks;
@@ -62,9 +63,9 @@ static json_t *read_pvs(struct err *err)
 
 	return lvm_report(&rows, NULL, err,
 			  "pvs -o pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_allocatable,"
-			  "vg_uuid,vg_name,vg_extent_size") < 0 ?
-		       NULL :
-		       rows;
+			  "vg_uuid,vg_name,vg_extent_size") < 0
+		   ? NULL
+		   : rows;
 }
 
 static json_t *describe_pv(const json_t *row)
@@ -84,7 +85,7 @@ static json_t *describe_group(const json_t *row, const json_t *pvs)
 	json_int_t size = 0, free = 0;
 	size_t i;
 
-	json_array_foreach(pvs, i, pv) {
+	json_array_foreach (pvs, i, pv) {
 		if (!row_is(pv, "vg_uuid", row_text(row, "vg_uuid")))
 			continue;
 		json_t *described = describe_pv(pv);
@@ -92,8 +93,9 @@ static json_t *describe_group(const json_t *row, const json_t *pvs)
 		free += json_integer_value(json_object_get(described, "Free"));
 		json_array_append_new(list, described);
 	}
-	return json_pack("{ss ss sI sI sI so}", "Uuid", row_text(row, "vg_uuid"), "Name", row_text(row, "vg_name"), "Size",
-			 size, "Free", free, "ExtentSize", (json_int_t)row_number(row, "vg_extent_size"), "Pvs", list);
+	return json_pack("{ss ss sI sI sI so}", "Uuid", row_text(row, "vg_uuid"), "Name", row_text(row, "vg_name"),
+			 "Size", size, "Free", free, "ExtentSize", (json_int_t)row_number(row, "vg_extent_size"), "Pvs",
+			 list);
 }
 
 static bool is_pool(const json_t *row)
@@ -122,7 +124,7 @@ static bool is_known(const json_t *list, const char *uuid)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(list, i, entry)
+	json_array_foreach (list, i, entry)
 		if (strcmp(text_of(entry, "Uuid"), uuid) == 0)
 			return true;
 	return false;
@@ -133,10 +135,10 @@ static void list_groups(json_t *answer, const struct groups *groups, const json_
 	json_t *list = json_object_get(answer, "Groups"), *pools = json_object_get(answer, "Pools"), *row;
 	size_t i;
 
-	json_array_foreach(pvs, i, row)
+	json_array_foreach (pvs, i, row)
 		if (*row_text(row, "vg_uuid") && !is_known(list, row_text(row, "vg_uuid")))
 			json_array_append_new(list, describe_group(row, pvs));
-	json_array_foreach(groups->rows, i, row)
+	json_array_foreach (groups->rows, i, row)
 		if (is_pool(row))
 			json_array_append_new(pools, describe_pool(row));
 }
@@ -164,13 +166,13 @@ static json_t *name_of_store(json_t *answer, const char *on)
 	json_t *group, *pool, *pv;
 	size_t i, j;
 
-	json_array_foreach(json_object_get(answer, "Pools"), i, pool)
+	json_array_foreach (json_object_get(answer, "Pools"), i, pool)
 		if (strcmp(text_of(pool, "Uuid"), uuid) == 0)
 			return json_incref(json_object_get(pool, "Name"));
-	json_array_foreach(json_object_get(answer, "Groups"), i, group) {
+	json_array_foreach (json_object_get(answer, "Groups"), i, group) {
 		if (strcmp(text_of(group, "Uuid"), uuid) == 0)
 			return json_incref(json_object_get(group, "Name"));
-		json_array_foreach(json_object_get(group, "Pvs"), j, pv)
+		json_array_foreach (json_object_get(group, "Pvs"), j, pv)
 			if (strcmp(text_of(pv, "Uuid"), uuid) == 0)
 				return json_incref(json_object_get(pv, "Device"));
 	}
@@ -205,9 +207,9 @@ static json_t *make_association(json_t *answer, const json_t *row)
 				"Provider", "lvm", "Kind", thin ? "thin" : "cow", "Vg", row_text(row, "vg_name"),
 				"VgUuid", vg, "Lv", row_text(row, "lv_name"), "PoolUuid", thin ? pool : "", "LvSize",
 				(json_int_t)row_number(row, "lv_size"), "Disks", disks_of_device(name), "On",
-				json_sprintf("%s:%s", thin ? "pool" : "vg", thin ? pool : vg), "Max", -1, "Guaranteed", 0,
-				"Explicit", 0, "Used", (json_int_t)0, "Allocated", (json_int_t)0, "Copies", (json_int_t)0,
-				"Stores");
+				json_sprintf("%s:%s", thin ? "pool" : "vg", thin ? pool : vg), "Max", -1, "Guaranteed",
+				0, "Explicit", 0, "Used", (json_int_t)0, "Allocated", (json_int_t)0, "Copies",
+				(json_int_t)0, "Stores");
 	json_object_set(association, "Path", json_object_get(association, "Volume"));
 	take_tags(association, row);
 	json_object_set_new(association, "OnName", name_of_store(answer, text_of(association, "On")));
@@ -226,7 +228,7 @@ static json_t *association_of(json_t *answer, const json_t *row)
 
 	if (asprintf(&id, "lvm:%s:%s", row_text(row, "vg_uuid"), row_text(row, "lv_uuid")) < 0)
 		return NULL;
-	json_array_foreach(list, i, association)
+	json_array_foreach (list, i, association)
 		if (strcmp(text_of(association, "For"), id) == 0)
 			return association;
 	association = make_association(answer, row);
@@ -257,8 +259,9 @@ static void add_store(json_t *association, const json_t *row, const struct copy_
 	if (!row_is_thin(row)) {
 		json_int_t held = (json_int_t)((double)size * used / 100);
 		uint64_t volume = (uint64_t)json_integer_value(json_object_get(association, "LvSize"));
-		json_object_update_new(store, json_pack("{sI sI sI}", "Used", held, "Allocated", (json_int_t)size, "Full",
-							(json_int_t)(store_size_full(volume, extent) * extent)));
+		json_object_update_new(store,
+				       json_pack("{sI sI sI}", "Used", held, "Allocated", (json_int_t)size, "Full",
+						 (json_int_t)(store_size_full(volume, extent) * extent)));
 		add(association, "Used", held);
 		add(association, "Allocated", (json_int_t)size);
 	}
@@ -296,7 +299,7 @@ static void list_associations(json_t *answer, const struct groups *groups)
 	json_t *row, *association;
 	size_t i;
 
-	json_array_foreach(groups->rows, i, row) {
+	json_array_foreach (groups->rows, i, row) {
 		struct copy_tags tags;
 		char value[TAG_SIZE];
 		json_t *origin;
@@ -308,7 +311,7 @@ static void list_associations(json_t *answer, const struct groups *groups)
 		if (origin && (association = association_of(answer, origin)))
 			add_store(association, row, &tags);
 	}
-	json_array_foreach(json_object_get(answer, "Associations"), i, association)
+	json_array_foreach (json_object_get(answer, "Associations"), i, association)
 		sort_stores(association);
 }
 
@@ -396,8 +399,8 @@ int lvm_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, 
 	change_tags(line, row, request, on);
 	if (!*line)
 		return 0;
-	return lvm_run(err, "The shadow storage cannot be written down", "lvchange%s %s/%s", line, row_text(row, "vg_name"),
-		       row_text(row, "lv_name"));
+	return lvm_run(err, "The shadow storage cannot be written down", "lvchange%s %s/%s", line,
+		       row_text(row, "vg_name"), row_text(row, "lv_name"));
 }
 
 /* ---- extending ---- */
@@ -413,7 +416,7 @@ int lvm_extend(json_t *request, const struct fd_list *fds, json_t *answer, struc
 
 	if (!lv)
 		return -1;
-	json_array_foreach(json_object_get(request, "Pvs"), i, pv) {
+	json_array_foreach (json_object_get(request, "Pvs"), i, pv) {
 		const char *name = json_string_value(pv) ?: "";
 		size_t used = strlen(pvs);
 		if (i >= PVS_MAX || !lvm_is_plain(name) || used + strlen(name) + 2 > sizeof pvs)
@@ -421,8 +424,8 @@ int lvm_extend(json_t *request, const struct fd_list *fds, json_t *answer, struc
 		snprintf(pvs + used, sizeof pvs - used, " %s", name);
 	}
 	if (size <= 0 || !lvm_is_plain(vg) || !lvm_is_plain(lv))
-		return err_set(err, VSS_E_INVALID_ARGUMENT, "Nothing that could be extended: %.60s/%.60s by %lld bytes", vg, lv,
-			       (long long)size);
-	return lvm_run(err, "The store cannot be extended", "lvextend -y %s +%lldb %s/%s%s", option, (long long)size, vg, lv,
-		       pvs);
+		return err_set(err, VSS_E_INVALID_ARGUMENT, "Nothing that could be extended: %.60s/%.60s by %lld bytes",
+			       vg, lv, (long long)size);
+	return lvm_run(err, "The store cannot be extended", "lvextend -y %s +%lldb %s/%s%s", option, (long long)size,
+		       vg, lv, pvs);
 }

@@ -5,14 +5,17 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/text.h"
 #include "coordinator/providers/lvm/command.h"
 #include "coordinator/providers/lvm/dm.h"
 #include "coordinator/providers/lvm/group.h"
+#include "coordinator/providers/lvm/lock.h"
 #include "coordinator/providers/lvm/placeholder.h"
 
 #define BATCH 24u /* volumes of a command: LVM takes 64 words */
 #define ODD_MAX 256u
+#define LOCK_PATIENCE (5 * USEC_PER_SEC)
 
 /* ---- what an LVM command that was killed leaves ---- */
 
@@ -23,7 +26,7 @@ struct oddities {
 	char bare_uuid[DM_DEVICE_UUID_SIZE];	    /* of its devices' uuids */
 	char orphans[ODD_MAX][DM_DEVICE_NAME_SIZE]; /* devices of copies that LVM does not know any more */
 	size_t n_orphans;
-	bool half_done; /* a device is suspended with its next table loaded: whoever did that has not come to the end */
+	bool half_done; /* a live device has its next table loaded: whoever did that has not come to the end */
 };
 
 static void bare(const char *uuid, char *text)
@@ -51,15 +54,29 @@ static bool is_known(const struct oddities *odd, const char *dm_uuid)
 	return false;
 }
 
+/* Beneath an origin; of a snapshot's two devices the one that LVM makes live first. */
+static bool is_layer(const char *name)
+{
+	size_t length = strlen(name);
+
+	return (length > 5 && strcmp(name + length - 5, "-real") == 0) ||
+	       (length > 4 && strcmp(name + length - 4, "-cow") == 0);
+}
+
+static bool is_of_group(const struct oddities *odd, const char *name, struct dm_state *ret)
+{
+	return strncmp(name, odd->prefix, strlen(odd->prefix)) == 0 && dm_by_name(name, ret) && ret->exists &&
+	       strncmp(ret->uuid, odd->bare_uuid, strlen(odd->bare_uuid)) == 0;
+}
+
 static void look(const char *name, void *data)
 {
 	struct oddities *odd = data;
 	struct dm_state device;
 
-	if (strncmp(name, odd->prefix, strlen(odd->prefix)) != 0 || !dm_by_name(name, &device) || !device.exists ||
-	    strncmp(device.uuid, odd->bare_uuid, strlen(odd->bare_uuid)) != 0)
+	if (!is_of_group(odd, name, &device))
 		return;
-	odd->half_done |= device.suspended && device.live && device.loaded;
+	odd->half_done |= (device.live && device.loaded) || (!device.live && is_layer(name));
 	if (strncmp(name + strlen(odd->prefix), "vss--", 5) == 0 && !is_known(odd, device.uuid) &&
 	    odd->n_orphans < ODD_MAX)
 		text_format(odd->orphans[odd->n_orphans++], DM_DEVICE_NAME_SIZE, "%s", name);
@@ -103,30 +120,38 @@ static void refresh_group(const struct groups *groups, const char *vg, const cha
 			lvm_run(NULL, "Refreshing", "lvchange -y --refresh %s/%s", vg, row_text(row, "lv_name"));
 }
 
-struct suspended {
-	const struct oddities *odd;
-	char names[ODD_MAX][DM_DEVICE_NAME_SIZE];
-	size_t n;
-};
-
-static void find_suspended(const char *name, void *data)
+/* What even LVM has left: with its lock held nobody is at work on the group, so that a table that waits is one that
+ * nobody will use. The live tables are what the metadata say. */
+static void settle(const char *name, void *data)
 {
-	struct suspended *found = data;
 	struct dm_state device;
 
-	if (strncmp(name, found->odd->prefix, strlen(found->odd->prefix)) == 0 && dm_by_name(name, &device) &&
-	    device.exists && device.suspended && device.live && found->n < ODD_MAX)
-		text_format(found->names[found->n++], DM_DEVICE_NAME_SIZE, "%s", name);
+	if (!is_of_group(data, name, &device) || !device.live || (!device.loaded && !device.suspended))
+		return;
+	if (device.loaded)
+		dm_clear(name, NULL);
+	if (device.suspended)
+		dm_resume(name, DM_FLAGS_ORIGIN, NULL);
 }
 
-/* What even LVM has left suspended. */
-static void resume_rest(const struct oddities *odd)
+static void drop_dead_layer(const char *name, void *data)
 {
-	struct suspended found = { .odd = odd };
+	struct dm_state device;
 
-	dm_for_each(find_suspended, &found);
-	for (size_t i = 0; i < found.n; i++)
-		dm_resume(found.names[i], DM_FLAGS_ORIGIN, NULL);
+	if (is_of_group(data, name, &device) && !device.live && device.open_count == 0 && is_layer(name))
+		dm_remove(&name, 1, NULL);
+}
+
+static void settle_rest(struct oddities *odd)
+{
+	char locks[256] = "/run/lock/lvm";
+
+	lvm_setting("global/locking_dir", locks, sizeof locks);
+	autoclose int lock = group_lock(locks, odd->vg, clock_now() + LOCK_PATIENCE, NULL);
+	if (lock < 0)
+		return;
+	dm_for_each(settle, odd);
+	dm_for_each(drop_dead_layer, odd);
 }
 
 static void heal_group(const struct groups *groups, const char *vg, const char *vg_uuid)
@@ -138,7 +163,7 @@ static void heal_group(const struct groups *groups, const char *vg, const char *
 		refresh_group(groups, vg, vg_uuid);
 		find_oddities(&odd, groups, vg, vg_uuid);
 		if (odd.half_done)
-			resume_rest(&odd);
+			settle_rest(&odd);
 	}
 	remove_orphans(&odd);
 }
