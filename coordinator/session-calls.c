@@ -75,7 +75,9 @@ int session_start_hold(struct session *s, struct err *err)
 
 int session_release(struct session *s, struct err *err)
 {
-	if (s->options.hold && s->state == SESSION_FAILED) {
+	bool let_go = s->state == SESSION_FAILED || s->state == SESSION_ABORTING_WRITERS || s->state == SESSION_ABORTING_COPIES;
+
+	if (s->options.hold && let_go && s->error.code) {
 		*err = s->error;
 		return -1;
 	}

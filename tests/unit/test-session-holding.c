@@ -215,6 +215,24 @@ static void a_failed_freeze_fails_the_hold(void **state)
 	world_free(w);
 }
 
+/* While all are being let go, the answer is why, not that it is the wrong moment. */
+static void release_hears_why_it_is_too_late(void **state)
+{
+	struct world *w = two_writers();
+	struct session *s;
+	struct err err = { 0 };
+
+	fake_fanout_rule(w->fanout, &(struct fake_fanout_rule){ .writer = ":b", .event = "Abort", .mode = FAKE_HOLD });
+	s = hold_with(w, 5 * USEC_PER_SEC, NULL);
+	world_expire(w, s);
+	assert_state(s, "AbortingWriters");
+	assert_true(session_release(s, &err) < 0);
+	assert_int_equal(err.code, VSS_E_HOLD_WRITES_TIMEOUT);
+	session_close(s, true);
+	world_turns(w);
+	world_free(w);
+}
+
 static void restart_runs_all_again(void **state)
 {
 	struct world *w = two_writers();
@@ -258,6 +276,7 @@ int main(void)
 		cmocka_unit_test(lease_in_holding),
 		cmocka_unit_test(a_broken_hold_is_a_failure),
 		cmocka_unit_test(a_failed_freeze_fails_the_hold),
+		cmocka_unit_test(release_hears_why_it_is_too_late),
 		cmocka_unit_test(restart_runs_all_again),
 		cmocka_unit_test(what_it_is_not_made_for),
 	};
