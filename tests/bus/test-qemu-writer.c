@@ -432,6 +432,18 @@ static void a_thaw_that_fails_is_tried_until_it_works(void **state)
 
 /* ---- a writer that dies ---- */
 
+/* It takes its name when it has begun. */
+static pid_t expect_warden(struct fixture *f)
+{
+	pid_t warden = warden_of(f);
+
+	for (int i = 0; i < 250 && warden == 0; i++, stage_wait(f->stage, 20))
+		warden = warden_of(f);
+	if (warden <= 0)
+		fail_msg("there is no warden");
+	return warden;
+}
+
 static void killed_while_they_are_frozen(void **state)
 {
 	struct fixture *f = *state;
@@ -451,8 +463,7 @@ static void killed_with_its_warden(void **state)
 	struct fixture *f = *state;
 
 	start_writer(f, "");
-	pid_t warden = warden_of(f);
-	assert_true(warden > 0);
+	pid_t warden = expect_warden(f);
 	expect(f, "PrepareSnapshot", VSS_OK, NULL);
 	expect(f, "Freeze", VSS_OK, NULL);
 	kill(warden, SIGKILL);
@@ -470,7 +481,7 @@ static void killed_with_its_warden_and_thawed_by_the_unit(void **state)
 	char command[600];
 
 	start_writer(f, "");
-	pid_t warden = warden_of(f);
+	pid_t warden = expect_warden(f);
 	expect(f, "PrepareSnapshot", VSS_OK, NULL);
 	expect(f, "Freeze", VSS_OK, NULL);
 	kill(warden, SIGKILL);
@@ -485,16 +496,13 @@ static void a_dead_warden_is_replaced_before_anything_is_frozen(void **state)
 	struct fixture *f = *state;
 
 	start_writer(f, "");
-	pid_t first = warden_of(f);
+	pid_t first = expect_warden(f);
 	kill(first, SIGKILL);
 	for (int i = 0; i < 100 && process_runs(first); i++)
 		stage_wait(f->stage, 20);
 	expect(f, "PrepareSnapshot", VSS_OK, NULL);
 	expect(f, "Freeze", VSS_OK, NULL);
-	pid_t second = 0;
-	for (int i = 0; i < 250 && second == 0; i++, stage_wait(f->stage, 20))
-		second = warden_of(f); /* it takes its name when it has begun */
-	assert_true(second > 0 && second != first);
+	assert_int_not_equal(expect_warden(f), first);
 	end_writer(f, SIGKILL);
 	assert_true(wait_until(f, none_frozen, 10000));
 }

@@ -210,7 +210,7 @@ static void obey(char *line, int directory)
 static void fence(pid_t writer)
 {
 	log_line(LOG_ERR, NULL, "the writer has not thawed in time: it is killed, and its guests are thawed");
-	if (getppid() == writer)
+	if (writer > 1 && getppid() == writer)
 		kill(writer, SIGKILL);
 }
 
