@@ -174,16 +174,10 @@ static int take_volume(struct revert *r, struct err *err)
 		       text_of(r->row, "Volume"));
 }
 
-static void volume_resolved(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+static void volume_known(struct revert *r)
 {
-	struct revert *r = data;
 	char id[ID_SIZE];
 
-	r->job = NULL;
-	if (!r->fn)
-		return;
-	r->err = *err;
-	r->volume = json_incref(json_array_get(json_object_get(answer, "Volumes"), 0));
 	if (r->err.code || check_volume(r, &r->err) < 0 || r->options.preview || take_volume(r, &r->err) < 0) {
 		end(r);
 		return;
@@ -194,6 +188,46 @@ static void volume_resolved(const struct err *err, json_t *answer, int *fds, siz
 		err_set(&r->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a revert");
 	if (!r->restore || restore_begin(r->restore, writers_let_go, r, &r->err) < 0)
 		end(r);
+}
+
+static bool is_wanted(const struct revert *r, json_t *volume)
+{
+	return strcmp(text_of(volume, "Id"), text_of(r->row, "VolumeId")) == 0;
+}
+
+static void volumes_listed(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct revert *r = data;
+	json_t *volume;
+	size_t i;
+
+	r->job = NULL;
+	if (!r->fn)
+		return;
+	json_array_foreach(json_object_get(answer, "Volumes"), i, volume) {
+		if (!is_wanted(r, volume))
+			continue;
+		json_decref(r->volume);
+		r->volume = json_incref(volume);
+	}
+	volume_known(r);
+}
+
+static void volume_resolved(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct revert *r = data;
+
+	r->job = NULL;
+	if (!r->fn)
+		return;
+	r->err = *err;
+	r->volume = json_incref(json_array_get(json_object_get(answer, "Volumes"), 0));
+	/* Unmounted, or mounted elsewhere, it is not where it was: the best time for a revert. */
+	if (!err->code && !is_wanted(r, r->volume))
+		r->job = workers_run(r->context.restore.workers, "volumes", "list", json_object(), NULL, 0,
+				     clock_now() + r->context.restore.config->resolve, volumes_listed, r, &r->err);
+	if (!r->job)
+		volume_known(r);
 }
 
 struct revert *revert_start(const struct revert_context *context, const struct revert_options *options, revert_fn fn,

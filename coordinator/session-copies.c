@@ -170,7 +170,11 @@ static int take_opened(struct session *s, struct member *m, json_t *row, int *fd
 	if (json_is_integer(json_object_get(row, "Generation")) && m->cut)
 		json_object_set(m->cut, "Generation", json_object_get(row, "Generation"));
 	note_cleanness(s, m, row);
-	return m->repair && m->directory < 0 && json_is_true(json_object_get(m->volume, "Mounted")) ? -1 : 0;
+	/* What is encrypted above the volume is so in its copy: nobody can look into it, the writers neither. */
+	return m->repair && m->directory < 0 && json_is_true(json_object_get(m->volume, "Mounted")) &&
+			       !json_object_get(m->volume, "Top")
+		   ? -1
+		   : 0;
 }
 
 static const struct copies_op open_op = { .name = "open", .ask = ask_open, .take = take_opened, .done = go_on };

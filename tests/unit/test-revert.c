@@ -218,6 +218,26 @@ static void refused_when_the_volume_is_another(void **state)
 	end(&s);
 }
 
+static void found_where_it_is_not_mounted(void **state)
+{
+	struct scene s;
+	char volumes[512];
+
+	begin(&s, "vol");
+	provider_says(&s, "reverted");
+	fake_workers_rule(s.w->workers, "resolve", FAKE_OK, VSS_OK,
+			  "{\"Volumes\": [{\"Path\": \"/\", \"Id\": \"stranger\", \"Domains\": []}]}");
+	autojson json_t *row = catalogue_row(s.w->catalogue, s.options.copy);
+	snprintf(volumes, sizeof volumes,
+		 "{\"Volumes\": [{\"Path\": \"/x\", \"Id\": \"x\"}, {\"Path\": \"/dev/vg/vol\", \"Id\": \"%s\", \"Domains\": []}]}",
+		 json_string_value(json_object_get(row, "VolumeId")));
+	fake_workers_rule(s.w->workers, "list", FAKE_OK, VSS_OK, volumes);
+	run(&s);
+	assert_int_equal(s.err.code, VSS_OK);
+	assert_string_equal(text(&s, "State"), "reverted");
+	end(&s);
+}
+
 static void refused_while_exposed(void **state)
 {
 	struct scene s;
@@ -275,6 +295,7 @@ int main(void)
 		cmocka_unit_test(pending_is_not_restored),
 		cmocka_unit_test(refused_while_the_volume_is_in_a_set),
 		cmocka_unit_test(refused_when_the_volume_is_another),
+		cmocka_unit_test(found_where_it_is_not_mounted),
 		cmocka_unit_test(refused_while_exposed),
 		cmocka_unit_test(unknown_copy),
 		cmocka_unit_test(cancelled_at_every_step),
