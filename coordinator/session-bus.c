@@ -9,6 +9,7 @@
 #include "common/text.h"
 #include "coordinator/faces.h"
 #include "coordinator/log.h"
+#include "coordinator/session-channel.h"
 #include "coordinator/session-face.h"
 #include "coordinator/session-internal.h"
 
@@ -163,8 +164,19 @@ static void do_snapshot(struct bus_call *call, struct session_face *face)
 	start(call, face, session_snapshot);
 }
 
+/* With a channel the requestor hears of the hold, and ends it, without the bus. */
 static void do_hold(struct bus_call *call, struct session_face *face)
 {
+	json_t *channel = json_object_get(call_options(call), "Channel");
+	struct err err = { 0 };
+
+	if (channel) {
+		int fd = bus_call_take_fd(call, json_integer_value(json_object_get(channel, "$fd")));
+		if (fd < 0 || session_channel_open(face->session, fd, &err) < 0) {
+			call_fail(call, VSS_E_INVALID_ARGUMENT, "%s", *err.text ? err.text : "\"Channel\" is no descriptor");
+			return;
+		}
+	}
 	start(call, face, session_start_hold);
 }
 
@@ -332,6 +344,7 @@ static void do_detach(struct bus_call *call, struct session_face *face)
 	bus_call_reply(call, json_pack("[s]", token));
 }
 
+static const struct option_rule hold_options[] = { { "Channel", JSON_OBJECT }, { NULL, JSON_NULL } };
 static const struct option_rule recursive_option[] = { { "Recursive", JSON_TRUE }, { NULL, JSON_NULL } };
 static const struct option_rule succeeded_option[] = { { "Succeeded", JSON_TRUE }, { NULL, JSON_NULL } };
 static const struct option_rule component_options[] = { { "Writer", JSON_STRING },
@@ -349,7 +362,7 @@ METHOD(add_component, no_options)
 METHOD(add_to_set, recursive_option)
 METHOD(prepare, no_options)
 METHOD(snapshot, no_options)
-METHOD(hold, no_options)
+METHOD(hold, hold_options)
 METHOD(release, no_options)
 METHOD(writer_status, no_options)
 METHOD(set_succeeded, component_options)

@@ -26,12 +26,19 @@ void session_renew_wait(struct session *s)
 	s->wait_deadline = clock_now() + (s->options.wait < WAIT_MAX ? s->options.wait : WAIT_MAX);
 }
 
-static int begin(struct session *s, const char *operation, enum session_event event, struct err *err)
+static int begin_later(struct session *s, const char *operation, enum session_event event, struct err *err)
 {
 	if (*s->operation || s->closing || session_next(s->state, event) == SESSION_NONE)
 		return refuse_state(s, operation, err);
 	text_format(s->operation, sizeof s->operation, "%s", operation);
 	session_renew_wait(s);
+	return 0;
+}
+
+static int begin(struct session *s, const char *operation, enum session_event event, struct err *err)
+{
+	if (begin_later(s, operation, event, err) < 0)
+		return -1;
 	session_post(s, event);
 	return 0;
 }
@@ -70,7 +77,7 @@ int session_start_hold(struct session *s, struct err *err)
 {
 	if (!s->options.hold)
 		return err_set(err, VSS_E_BAD_STATE, "This session was not made to hold: CreateSession's option Hold is missing");
-	return begin_set(s, "Hold", err);
+	return hold_check(s, err) < 0 ? -1 : begin_set(s, "Hold", err);
 }
 
 int session_release(struct session *s, struct err *err)
@@ -81,7 +88,13 @@ int session_release(struct session *s, struct err *err)
 		*err = s->error;
 		return -1;
 	}
-	return begin(s, "Release", SESSION_EVENT_RELEASE, err);
+	if (s->options.hold != HOLD_VOLUMES)
+		return begin(s, "Release", SESSION_EVENT_RELEASE, err);
+	/* The volumes before the writers. */
+	if (begin_later(s, "Release", SESSION_EVENT_RELEASE, err) < 0)
+		return -1;
+	hold_release(s);
+	return 0;
 }
 
 int session_complete(struct session *s, struct err *err)

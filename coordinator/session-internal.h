@@ -87,6 +87,16 @@ void window_cut(struct session *session);
 /* Nothing stays held, locked or open, whatever has been reached. */
 void window_end(struct session *session);
 
+/* session-hold.c: volumes that are held and not copied. */
+int hold_check(const struct session *session, struct err *err);
+void hold_open(struct session *session);    /* Flushing */
+void hold_begin(struct session *session);   /* Cutting; goes on with HOLD or FAIL */
+void hold_release(struct session *session); /* Holding; goes on with RELEASE or FAIL */
+bool hold_goes_on(const struct session *session, enum session_state next);
+void hold_forget(struct session *session, enum session_state next);
+/* {"Path", "FrozenUsec"} each; *ret_usec: from the first freeze's beginning to the last one's end. */
+json_t *hold_rows(const struct session *session, uint64_t *ret_usec);
+
 /* session-jobs.c: an op of all the set's providers. */
 struct copies_op {
 	const char *name;

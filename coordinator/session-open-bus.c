@@ -59,7 +59,7 @@ static int read_create_options(struct coordinator *c, json_t *options, struct se
 	static const char *const contexts[] = { "backup", "app-rollback", NULL };
 	static const char *const types[] = { "copy", "full", "incremental", "differential", "log", "other", NULL };
 	static const char *const policies[] = { "fail", "degrade", NULL };
-	static const char *const holds[] = { [HOLD_NOTHING] = "", [HOLD_WRITERS] = "writers", NULL };
+	static const char *const holds[] = { [HOLD_NOTHING] = "", [HOLD_WRITERS] = "writers", [HOLD_VOLUMES] = "volumes", NULL };
 	const char *context, *type, *policy, *hold;
 	json_t *wait = json_object_get(options, "WaitUsec");
 
@@ -74,7 +74,7 @@ static int read_create_options(struct coordinator *c, json_t *options, struct se
 		return -1;
 	if (json_integer_value(json_object_get(options, "Retries")) > 100)
 		return err_set(err, VSS_E_INVALID_ARGUMENT, "At most 100 retries can be asked for");
-	o->hold = strcmp(hold, "writers") == 0 ? HOLD_WRITERS : HOLD_NOTHING;
+	o->hold = !*hold ? HOLD_NOTHING : strcmp(hold, "writers") == 0 ? HOLD_WRITERS : HOLD_VOLUMES;
 	o->hold_limit = (uint64_t)json_integer_value(json_object_get(options, "HoldLimitUsec"));
 	o->persistent = strcmp(context, "app-rollback") == 0;
 	o->recursive = json_is_true(json_object_get(options, "Recursive"));

@@ -31,6 +31,8 @@ void window_end(struct session *s)
 	struct hold *hold = &s->window;
 
 	hold->window = window_close(hold->window);
+	json_decref(hold->answer);
+	hold->answer = NULL;
 	close_all(hold->locks, &hold->n_locks);
 	close_all(hold->fds, &hold->n_fds);
 	for (size_t i = 0; i < s->n_members; i++) {

@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "coordinator/session-channel.h"
 #include "coordinator/session-internal.h"
 
 /* ---- results ---- */
@@ -54,7 +55,12 @@ static json_t *held_result(const struct session *s)
 	json_t *result = json_pack("{sb ss sI so sO sO}", "Success", 1, "Set", s->set, "HoldLeftUsec",
 				   (json_int_t)(s->hold_deadline - clock_now()), "Writers", session_participant_rows(s),
 				   "Doubts", s->doubts, "Warnings", s->warnings);
+	uint64_t freeze = 0;
 
+	if (s->options.hold != HOLD_VOLUMES)
+		return result;
+	json_object_set_new(result, "Volumes", hold_rows(s, &freeze));
+	json_object_set_new(result, "FreezeUsec", json_integer((json_int_t)freeze));
 	return result;
 }
 
@@ -77,6 +83,7 @@ static void finish(struct session *s, json_t *result)
 	json_decref(s->last_result);
 	s->last_result = result;
 	session_save(s);
+	session_channel_tell(s, s->last_operation, result);
 	s->context->listener.finished(s, s->last_operation, result, s->context->listener.data);
 }
 
@@ -305,6 +312,14 @@ static void enter_prepared(struct session *s)
 		finish(s, json_pack("{sb}", "Success", 1));
 }
 
+static void enter_flushing(struct session *s)
+{
+	if (s->options.hold == HOLD_VOLUMES)
+		hold_open(s);
+	else
+		copies_flush(s);
+}
+
 static void freeze_front_end(struct session *s)
 {
 	writers_freeze_level(s, WRITER_LEVEL_FRONT_END);
@@ -327,6 +342,8 @@ static void enter_cutting(struct session *s)
 		copies_cut(s);
 	else if (s->options.hold == HOLD_WRITERS)
 		session_post(s, SESSION_EVENT_HOLD);
+	else
+		hold_begin(s);
 }
 
 /* The requestor's wish counts from the first Freeze, as the writers' limits do. */
@@ -378,7 +395,7 @@ static void (*const works[SESSION_STATE_COUNT])(struct session *s) = {
 	[SESSION_PREPARING_BACKUP] = enter_preparing_backup,
 	[SESSION_PREPARED] = enter_prepared,
 	[SESSION_PREPARING] = enter_preparing,
-	[SESSION_FLUSHING] = copies_flush,
+	[SESSION_FLUSHING] = enter_flushing,
 	[SESSION_FREEZING_FRONT_END] = freeze_front_end,
 	[SESSION_FREEZING_BACK_END] = freeze_back_end,
 	[SESSION_FREEZING_SYSTEM] = freeze_system,

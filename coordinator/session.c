@@ -11,6 +11,7 @@
 #include "coordinator/catalogue.h"
 #include "coordinator/log.h"
 #include "coordinator/restore.h"
+#include "coordinator/session-channel.h"
 #include "coordinator/session-internal.h"
 
 #define TIMELINE_MAX 2000
@@ -31,12 +32,14 @@ static bool may_be_frozen(enum session_state state)
 }
 
 /* Whatever the state has under way ends with it. */
-static void end_work(struct session *s)
+static void end_work(struct session *s, enum session_state next)
 {
 	activation_end(s);
 	writers_forget_calls(s);
 	copies_cancel(s);
-	window_end(s);
+	if (!hold_goes_on(s, next))
+		window_end(s);
+	hold_forget(s, next);
 	if (s->job)
 		job_cancel(steal_pointer(s->job));
 }
@@ -56,7 +59,8 @@ struct session *session_free(struct session *s)
 		return NULL;
 	s->dispatching = true; /* nothing that ends below may move the state */
 	hold_senders(s, SESSION_CLOSED);
-	end_work(s);
+	end_work(s, SESSION_CLOSED);
+	session_channel_free(s->channel);
 	restore_free(s->restore);
 	copies_close_fds(s);
 	lock_release(s->writer_lock);
@@ -310,7 +314,7 @@ static void enter(struct session *s, enum session_state next, enum session_event
 	if (event == SESSION_EVENT_CANCEL)
 		session_explain_cancel(s);
 	if (!keeps_calls(next))
-		end_work(s);
+		end_work(s, next);
 	hold_senders(s, next);
 	forget_queued(s);
 	s->state = next;

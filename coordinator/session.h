@@ -75,6 +75,8 @@ struct session_options {
 	char command[128];
 };
 
+struct session_channel;
+
 struct member {
 	char copy[ID_SIZE];
 	json_t *volume;              /* as the volumes worker describes it */
@@ -120,6 +122,7 @@ struct hold {
 	int locks[SESSION_MEMBERS_MAX], fds[FRAME_FDS_MAX];
 	size_t n_locks, n_fds;
 	uint64_t began;
+	json_t *answer; /* of the guard, when volumes are held for somebody else */
 };
 
 /* What one provider is asked to do for its members of the set. */
@@ -182,6 +185,7 @@ struct session {
 	const struct copies_op *copies_op; /* what they do; NULL: nothing, or nobody waits for it */
 	struct err copies_error;           /* the first failure among them */
 	struct hold window;
+	struct session_channel *channel; /* of a requestor that holds volumes; NULL: none */
 	size_t outstanding; /* writers' answers the state waits for */
 	sd_event_source *timer;
 	bool succeeded;

@@ -310,7 +310,53 @@ static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, s
 	return 0;
 }
 
+/* What a session froze its writers for must still be there, and nothing else. */
+static int open_root(struct volumes *volumes, json_t *wanted, struct err *err)
+{
+	const char *path = request_string(wanted, "Path", err), *id = request_string(wanted, "Id", err);
+	struct place place = { .fd = -1 };
+	const struct volume *volume = NULL;
+	int fd = -1;
+
+	if (!path || !id)
+		return -1;
+	if (place_find(&volumes->mounts, path, false, &place, err) == 0 && !place.block)
+		volume = volume_of(volumes, &place, err);
+	if (volume && strcmp(volume->id, id) != 0)
+		err_set(err, VSS_E_OBJECT_NOT_FOUND, "%s is another volume than before: it was unmounted or replaced", path);
+	else if (volume && ((fd = place_open_directory(&place)) < 0 || syncfs(fd) < 0))
+		err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s cannot be opened and written out", path);
+	else if (!volume && !err->code)
+		err_set(err, VSS_E_OBJECT_NOT_FOUND, "%s is not mounted", path);
+	place_done(&place);
+	if (err->code && fd >= 0)
+		close(steal_fd(fd));
+	return fd;
+}
+
+static int op_roots(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		    struct err *err)
+{
+	json_t *wanted = request_array(request, "Volumes", err), *volume, *list = json_array();
+	cleanup(volumes_done) struct volumes volumes = { 0 };
+	size_t i;
+
+	json_object_set_new(answer, "Roots", list);
+	if (!wanted || mounts_load(&volumes.mounts, err) < 0)
+		return -1;
+	json_array_foreach(wanted, i, volume)
+	{
+		int fd = open_root(&volumes, volume, err);
+		int index = fd < 0 ? -1 : fd_list_add(answer_fds, fd);
+		if (index < 0)
+			return err->code ? -1 : err_set(err, VSS_E_LIMITS_EXCEEDED, "Too many volumes for one request");
+		json_array_append_new(list, json_pack("{si}", "Fd", index));
+	}
+	return 0;
+}
+
 const struct provider_op volumes_ops[] = {
+	{ "roots", op_roots },
 	{ "resolve", op_resolve },
 	{ "list", op_list },
 	{ NULL, NULL },

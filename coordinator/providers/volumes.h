@@ -13,6 +13,9 @@
  * list     {} -> {"Volumes": [volume]}: every local filesystem and btrfs subvolume that is mounted, and every logical
  *          volume that is not (but snapshots, pools and parts of others), each once
  *
+ * roots    {"Volumes": [{"Path": s, "Id": s}]} -> {"Roots": [{"Fd": fd}]}: the directory of each, opened to be frozen, and
+ *          what was written there has reached the disk. Fails when any is another volume by now.
+ *
  * volume: {
  *   "Id":        "btrfs:FSUUID:SUBVOLID" | "lvm:VGUUID:LVUUID" (LVM's uuids, with dashes) | "dev:MAJ:MIN:FSUUID": equal
  *                for two paths (bind mounts, device nodes) on one volume

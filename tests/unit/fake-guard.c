@@ -16,7 +16,7 @@ struct rule {
 
 struct guard {
 	sd_event *event;
-	struct rule arm, go;
+	struct rule arm, go, release;
 	json_t *plan;
 	size_t open;
 };
@@ -24,6 +24,7 @@ struct guard {
 struct window {
 	struct guard *guard;
 	const char *step;
+	const struct rule *rule;
 	guard_fn fn;
 	void *data;
 	sd_event_source *source;
@@ -46,12 +47,14 @@ void fake_guard_free(struct guard *guard)
 
 void fake_guard_rule(struct guard *guard, const char *step, enum fake_mode mode, enum vss_error error, const char *answer)
 {
-	*(strcmp(step, "arm") == 0 ? &guard->arm : &guard->go) = (struct rule){ mode, error, answer };
+	struct rule *rule = strcmp(step, "arm") == 0 ? &guard->arm : strcmp(step, "go") == 0 ? &guard->go : &guard->release;
+
+	*rule = (struct rule){ mode, error, answer };
 }
 
 void fake_guard_obey(struct guard *guard)
 {
-	guard->arm = guard->go = (struct rule){ .mode = FAKE_OK };
+	guard->arm = guard->go = guard->release = (struct rule){ .mode = FAKE_OK };
 }
 
 json_t *fake_guard_plan(const struct guard *guard)
@@ -78,7 +81,7 @@ static json_t *usual_answer(const struct guard *guard)
 static int answer(sd_event_source *source, void *data)
 {
 	struct window *window = data;
-	const struct rule *rule = strcmp(window->step, "arm") == 0 ? &window->guard->arm : &window->guard->go;
+	const struct rule *rule = window->rule;
 	autojson json_t *value = rule->answer ? json_loads(rule->answer, 0, NULL) : usual_answer(window->guard);
 	struct err err = { 0 };
 
@@ -93,6 +96,7 @@ static void begin(struct window *window, const char *step, const struct rule *ru
 {
 	tape_add("guard %s", step);
 	window->step = step;
+	window->rule = rule;
 	window->fn = fn;
 	if (rule->mode == FAKE_OK || rule->mode == FAKE_ERROR)
 		sd_event_add_defer(window->guard->event, &window->source, answer, window);
@@ -122,6 +126,11 @@ struct window *guard_arm(struct guard *guard, json_t *plan, const int *fds, size
 void window_go(struct window *window, guard_fn fn)
 {
 	begin(window, "go", &window->guard->go, fn);
+}
+
+void window_release(struct window *window, guard_fn fn)
+{
+	begin(window, "release", &window->guard->release, fn);
 }
 
 struct window *window_close(struct window *window)

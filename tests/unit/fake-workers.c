@@ -85,7 +85,7 @@ struct workers *workers_free(struct workers *w)
 void fake_workers_volume(struct workers *w, const char *path, const char *id, const char *domain)
 {
 	json_array_append_new(w->volumes,
-			      json_pack("{ss ss ss ss ss ss s[s]}", "Path", path, "Id", id, "Provider", "btrfs",
+			      json_pack("{ss ss sb ss ss ss ss s[s]}", "Path", path, "Id", id, "Mounted", 1, "Provider", "btrfs",
 					"ProviderId", "p", "FsUuid", "fs-1", "Device", "/dev/fake", "Domains",
 					domain ? domain : id));
 }
@@ -234,8 +234,19 @@ static json_t *list(const struct workers *w, const char *role)
 	return json_pack("{s[{ss so}]}", "Filesystems", "Uuid", strcmp(role, "lvm") == 0 ? "vg-1" : "fs-1", "Copies", copies);
 }
 
+static json_t *roots(json_t *volumes, int *fds, size_t *n_fds)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < json_array_size(volumes); i++)
+		json_array_append_new(rows, json_pack("{so}", "Fd", hand_out(fds, n_fds)));
+	return json_pack("{so}", "Roots", rows);
+}
+
 static json_t *usual_answer(struct workers *w, const struct job *job, int *fds, size_t *n_fds)
 {
+	if (strcmp(job->op, "roots") == 0)
+		return roots(json_object_get(job->request, "Volumes"), fds, n_fds);
 	json_t *members = json_array(), *member, *answer;
 	size_t i;
 

@@ -52,6 +52,22 @@ static void release(struct world *w, struct session *s)
 	world_turns(w);
 }
 
+static struct session *hold_volumes(struct world *w)
+{
+	struct session_options options = world_options();
+	struct session *s;
+	struct err err = { 0 };
+
+	options.hold = HOLD_VOLUMES;
+	s = world_session_with(w, &options);
+	world_add(w, s, "data");
+	world_add(w, s, "logs");
+	if (session_start_hold(s, &err) < 0)
+		fail_msg("%s", err.text);
+	world_turns(w);
+	return s;
+}
+
 /* Without volumes every writer of the machine takes part. */
 static void held_until_released(void **state)
 {
@@ -122,6 +138,92 @@ static void runs_again_when_release_does_not_come(void **state)
 	assert_true(session_release(s, &err) < 0); /* and says why it comes too late */
 	assert_int_equal(err.code, VSS_E_HOLD_WRITES_TIMEOUT);
 	world_assert_next_set_works(w);
+	world_free(w);
+}
+
+/* Writers first, then the volumes; the volumes first on the way back. */
+static void volumes_too(void **state)
+{
+	struct world *w = two_writers();
+	struct session *s = hold_volumes(w);
+
+	assert_state(s, "Holding");
+	assert_true(world_succeeded(w));
+	assert_true(tape_before("job roots", "Freeze :f"));
+	assert_true(tape_before("Freeze :b", "guard arm"));
+	assert_true(tape_before("guard arm", "guard go"));
+	assert_int_equal(tape_find("guard release"), -1);
+	assert_int_equal(json_array_size(json_object_get(fake_guard_plan(w->guard), "Filesystems")), 2);
+	assert_true(json_is_true(json_object_get(fake_guard_plan(w->guard), "Hold")));
+	assert_int_equal(fake_guard_open(w->guard), 1);
+	assert_int_equal(fake_workers_open_fds(w->workers), 2);
+	assert_true(world_limit_left(s) <= 10200 * USEC_PER_MSEC);
+	release(w, s);
+	assert_state(s, "Created");
+	assert_true(world_succeeded(w));
+	assert_true(tape_before("guard release", "Thaw :b"));
+	assert_int_equal(fake_guard_open(w->guard), 0);
+	assert_int_equal(fake_workers_open_fds(w->workers), 0);
+	world_free(w);
+}
+
+static void assert_let_go(struct world *w, struct session *s, enum vss_error error)
+{
+	assert_state(s, "Failed");
+	assert_int_equal(s->error.code, error);
+	assert_int_equal(tape_count("Abort"), 2);
+	assert_int_equal(fake_guard_open(w->guard), 0);
+	assert_int_equal(fake_workers_open_fds(w->workers), 0);
+}
+
+static void volumes_that_cannot_be_held(void **state)
+{
+	static const char *const steps[] = { "arm", "go", "release" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		struct world *w = two_writers();
+		fake_guard_rule(w->guard, steps[i], FAKE_ERROR, VSS_E_VOLUME_IN_USE, NULL);
+		struct session *s = hold_volumes(w);
+		if (i == 2)
+			release(w, s);
+		assert_let_go(w, s, VSS_E_VOLUME_IN_USE);
+		world_free(w);
+	}
+}
+
+static void no_guard_for_volumes(void **state)
+{
+	struct world *w = two_writers();
+
+	fake_guard_rule(w->guard, "arm", FAKE_REFUSE, VSS_OK, NULL);
+	assert_let_go(w, hold_volumes(w), VSS_E_NOT_AVAILABLE);
+	world_free(w);
+}
+
+static void volumes_run_again_when_release_does_not_come(void **state)
+{
+	struct world *w = two_writers();
+	struct session *s = hold_volumes(w);
+
+	world_expire(w, s);
+	assert_let_go(w, s, VSS_E_HOLD_WRITES_TIMEOUT);
+	world_free(w);
+}
+
+static void volumes_have_to_be_named(void **state)
+{
+	struct world *w = two_writers();
+	struct session_options options = world_options();
+	struct err err = { 0 };
+
+	options.hold = HOLD_VOLUMES;
+	struct session *s = world_session_with(w, &options);
+	assert_int_equal(session_start_hold(s, &err), -1);
+	assert_int_equal(err.code, VSS_E_INVALID_ARGUMENT);
+	json_object_set_new(fake_workers_volume_row(w->workers, "data"), "Mounted", json_false());
+	world_add(w, s, "data");
+	assert_int_equal(session_start_hold(s, &err), -1);
+	assert_int_equal(err.code, VSS_E_VOLUME_NOT_SUPPORTED);
 	world_free(w);
 }
 
@@ -266,6 +368,11 @@ static void what_it_is_not_made_for(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(volumes_too),
+		cmocka_unit_test(volumes_that_cannot_be_held),
+		cmocka_unit_test(no_guard_for_volumes),
+		cmocka_unit_test(volumes_run_again_when_release_does_not_come),
+		cmocka_unit_test(volumes_have_to_be_named),
 		cmocka_unit_test(held_until_released),
 		cmocka_unit_test(volumes_choose_the_writers),
 		cmocka_unit_test(any_volume_will_do),
