@@ -383,12 +383,14 @@ pg_writer
 scene_writer Clock --all-volumes
 pg_ledger split
 server_is_harmed
-server_hangs
-server_refuses
 others_die
-cluster_changes
 not_running
-standby
-other_users
-absent
+if [ "$(scene_level fast "" "")" != fast ]; then
+	server_hangs
+	server_refuses
+	cluster_changes
+	standby
+	other_users
+	absent
+fi
 scene_done

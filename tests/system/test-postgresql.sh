@@ -108,7 +108,7 @@ check "its configuration is a component" contains <(vssctl list writers -v) "pos
 pg_load single
 pg_load split
 incomplete_sets
-rounds=$(scene_level 1 2 20)
+rounds=$(scene_level 1 1 20)
 for ((round = 1; round <= rounds; round++)); do
 	thoroughly=$([ "$round" -gt 1 ] || echo thoroughly)
 	one_subvolume "$round" "$thoroughly"
