@@ -333,6 +333,39 @@ def test_full_areas(scene):
     run("vgremove", "-qq", "-y", "small")
 
 
+# ---- other stacks ----
+
+
+def test_stacks(scene):
+    """Mirrored, striped, several groups and pools; names with dashes; all in one window."""
+    subprocess.run(["modprobe", "-d", os.environ["KERNEL_MODULES"], "raid1"], check=False)
+    run("vgcreate", "-qq", "-y", "m-1", "/dev/ubdc", "/dev/ubdd")
+    run("lvcreate", "-qq", "-y", "--type", "raid1", "-m1", "-n", "r", "-L", "32M", "m-1")
+    run("lvcreate", "-qq", "-y", "-i2", "-n", "s-s", "-L", "32M", "m-1")
+    run("lvcreate", "-qq", "-y", "--type", "thin-pool", "-n", "p", "-L", "64M", "m-1")
+    run("lvcreate", "-qq", "-y", "--type", "thin", "--thinpool", "p", "-n", "t", "-V", "48M", "m-1")
+    places = []
+    for name in ("r", "s-s", "t"):
+        run("mkfs.ext4", "-q", f"/dev/m-1/{name}")
+        places.append(f"/mnt/m-{name}")
+        os.makedirs(places[-1])
+        run("mount", f"/dev/m-1/{name}", places[-1])
+        write(places[-1] + "/file", "before")
+    write_all("before")
+    made = scene.set(*places, "/mnt/a", "/mnt/t").make()
+    write_all("after ")
+    for i, place in enumerate(places):
+        write(place + "/file", "after ")
+        os.makedirs(f"/mnt/copy{i}", exist_ok=True)
+        made.on_copy(i, "expose", Path=f"/mnt/copy{i}")
+        assert read(f"/mnt/copy{i}/file") == "before", place
+        made.on_copy(i, "unexpose", Path=f"/mnt/copy{i}")
+    made.abort()
+    for place in places:
+        run("umount", place)
+    run("vgremove", "-qq", "-y", "m-1")
+
+
 # ---- interrupted ----
 
 
@@ -363,13 +396,18 @@ def test_kills(scene):
     whole = duration(worker, made, "prepare")
     made.abort(scene.lvm)
     worker.kill()
-    n = count(2, 4, 100)
+    n = count(1, 3, 100)
     for i in range(n):
         interrupted(scene, scene.set(*ALL), "prepare", whole * i / n)
     print(f"prepare ({whole:.2f} s) killed at {n} moments")
     older = scene.set("/mnt/a").make()
     scene.remember()
     volumes = scene.resolve("/mnt/a", "/dev/vg/raw", "/mnt/t")
+    for i in range(n):
+        made = Set(scene.lvm, volumes).cut()
+        made.add_records()
+        interrupted(scene, made, "seal", 0.4 * i / n)
+    print(f"seal killed at {n} moments")
     worker = Worker("lvm")
     made = Set(scene.lvm, volumes).prepare()
     made.forget()
@@ -514,8 +552,8 @@ def assert_healthy(scene, name):
     write(where + "/file", "after all")
 
 
-TESTS = [test_life, test_repair, test_strangers, test_frozen, test_openers, test_rules, test_full_areas, test_unfinished, test_hostile,
-         test_overflow, test_kills, test_revert, test_move]
+TESTS = [test_life, test_repair, test_stacks, test_strangers, test_frozen, test_openers, test_rules, test_full_areas,
+         test_unfinished, test_hostile, test_overflow, test_kills, test_revert, test_move]
 
 
 def main():

@@ -172,13 +172,24 @@ class Set:
         answer, _ = self.op("open")
         assert all(row.get("Clean", True) for row in answer["Members"]), f"a copy is not clean: {answer}"
 
-    def seal(self, **more):
+    def add_records(self):
         for member in self.members:
             member["Record"] = {"Set": self.id, "SetCount": len(self.members), "Created": 1700000000, "Host": HOST,
                                 "HostName": "machine", "Session": self.id, "Persistent": True, "Context": "app-rollback",
                                 "Consistency": "filesystem", "ConsistencyReason": "nobody was asked", "Instant": "set",
                                 "Volume": member["Volume"]}
-        return self.op("seal", **more)
+
+    def seal(self):
+        self.add_records()
+        return self.op("seal")
+
+    def cut(self):
+        """As far as a copy that nobody has sealed."""
+        self.prepare()
+        self.arm()
+        self.window()
+        self.open()
+        return self
 
     def make(self):
         self.prepare()
