@@ -13,6 +13,7 @@
 #include "coordinator/manifest.h"
 #include "coordinator/registry.h"
 #include "coordinator/session.h"
+#include "coordinator/storage-watch.h"
 #include "coordinator/workers.h"
 
 struct session_face;
@@ -36,6 +37,7 @@ struct coordinator {
 	struct guard *guard;
 	struct authority *authority;
 	struct catalogue *catalogue;
+	struct storage_watch *watch;
 	struct session_context sessions;
 	char machine_id[33], host_name[65];
 

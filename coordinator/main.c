@@ -23,7 +23,7 @@
 #define STOP_PATIENCE (10 * USEC_PER_SEC) /* a set that is being created may end before vssd does */
 
 struct arguments {
-	const char *config, *runtime_dir, *worker, *guard;
+	const char *config, *runtime_dir, *worker, *guard, *watch;
 	const char *manifest_dirs[9];
 };
 
@@ -41,7 +41,7 @@ struct daemon {
 static void usage(FILE *out)
 {
 	fputs("vssd [--config FILE] [--runtime-dir DIR] [--manifests DIR[:DIR...]] [--worker PROGRAM]\n"
-	      "     [--guard SOCKET]\n"
+	      "     [--guard SOCKET] [--watch PROGRAM]\n"
 	      "The coordinator of the Volume Shadow Copy Service. See vssd(8).\n",
 	      out);
 }
@@ -62,6 +62,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 						 { "manifests", required_argument, NULL, 'm' },
 						 { "worker", required_argument, NULL, 'w' },
 						 { "guard", required_argument, NULL, 'g' },
+						 { "watch", required_argument, NULL, 'W' },
 						 { "help", no_argument, NULL, 'h' },
 						 { "version", no_argument, NULL, 'V' },
 						 { NULL, 0, NULL, 0 } };
@@ -69,8 +70,8 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 	int option;
 
 	*a = (struct arguments){ VSSD_CONFIG_FILE, runtime ? runtime : "/run/vssd", VSSD_LIBEXEC_DIR "/vss-worker",
-				 GUARD_SOCKET, { VSSD_DATA_DIR "/vssd/writers.d", VSSD_SYSCONF_DIR "/vssd/writers.d" } };
-	while ((option = getopt_long(argc, argv, "c:r:m:w:g:hV", options, NULL)) >= 0) {
+				 GUARD_SOCKET, VSSD_LIBEXEC_DIR "/vss-watch", { VSSD_DATA_DIR "/vssd/writers.d", VSSD_SYSCONF_DIR "/vssd/writers.d" } };
+	while ((option = getopt_long(argc, argv, "c:r:m:w:g:W:hV", options, NULL)) >= 0) {
 		switch (option) {
 		case 'c':
 			a->config = optarg;
@@ -86,6 +87,9 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'g':
 			a->guard = optarg;
+			break;
+		case 'W':
+			a->watch = optarg;
 			break;
 		case 'h':
 			usage(stdout);
@@ -319,6 +323,13 @@ static void make_mount_root(const char *runtime_dir)
 		log_warning("%s cannot be made: %s", path, strerror(errno));
 }
 
+static void watch_storage(void *data)
+{
+	struct coordinator *c = data;
+
+	storage_watch_wake(c->watch);
+}
+
 static int make_parts(struct daemon *d, struct err *err)
 {
 	struct coordinator *c = &d->c;
@@ -336,10 +347,11 @@ static int make_parts(struct daemon *d, struct err *err)
 	c->fanout = fanout_new(c->event);
 	c->locks = locks_new();
 	c->guard = guard_new(c->event, a->guard);
+	c->watch = storage_watch_new(c->event, c->bus, a->watch);
 	c->authority = authority_new(c->bus);
 	c->registry = registry_new(&c->manifests, c->writer_store, c->config.max_writers, &writers);
 	c->catalogue = catalogue_new(c->event, c->workers, &c->config, c->machine_id, &shadows);
-	if (!c->bus_source || !c->fanout || !c->locks || !c->guard || !c->authority || !c->registry || !c->catalogue)
+	if (!c->bus_source || !c->fanout || !c->locks || !c->guard || !c->watch || !c->authority || !c->registry || !c->catalogue)
 		return err_set(err, VSS_E_OUT_OF_MEMORY, "Out of memory");
 	c->sessions = (struct session_context){ .event = c->event,
 						.config = &c->config,
@@ -349,6 +361,8 @@ static int make_parts(struct daemon *d, struct err *err)
 						.locks = c->locks,
 						.catalogue = c->catalogue,
 						.guard = c->guard,
+						.watch_storage = watch_storage,
+						.watch_data = c,
 						.store = c->session_store,
 						.machine_id = c->machine_id,
 						.host_name = c->host_name,
@@ -402,6 +416,7 @@ static void finish(struct daemon *d)
 	sessions_free(&c->sessions);
 	session_faces_free(c);
 	c->guard = guard_free(c->guard);
+	c->watch = storage_watch_free(c->watch);
 	revert_faces_free(c);
 	c->workers = workers_free(c->workers);
 	if (c->bus)

@@ -59,10 +59,21 @@ static const struct copies_op prepare_op = {
 	.name = "prepare", .ask = ask_prepare, .take = take_places, .done = prepared
 };
 
+/* Of its own, which may fill; those of btrfs fill with their filesystem. */
+static bool has_stores(const struct session *s)
+{
+	for (size_t i = 0; i < s->n_members; i++)
+		if (strcmp(json_string_value(json_object_get(s->members[i].volume, "Provider")) ?: "", "lvm") == 0)
+			return true;
+	return false;
+}
+
 void copies_prepare(struct session *s)
 {
 	s->created_copies = s->n_members > 0 && !s->options.hold;
 	session_save(s); /* a restarted vssd has to know what may be half made */
+	if (s->created_copies && s->context->watch_storage && has_stores(s))
+		s->context->watch_storage(s->context->watch_data);
 	copies_run(s, &prepare_op, clock_now() + s->context->config->prepare_copies);
 }
 

@@ -52,6 +52,9 @@ struct session_context {
 	 * nothing is started. */
 	void (*activate)(const char *session, const char *bus_name, void *data);
 	void *activate_data;
+	/* Copies whose stores may fill are about to be made: somebody has to watch them. NULL: nobody does. */
+	void (*watch_storage)(void *data);
+	void *watch_data;
 
 	struct session *sessions;
 	size_t n_sessions;

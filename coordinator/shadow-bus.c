@@ -99,6 +99,9 @@ static void added(const char *copy, void *data)
 	face->next = c->shadow_faces;
 	c->shadow_faces = face;
 	bus_export(c->bus, path, shadow_interfaces, face, NULL);
+	autojson json_t *row = catalogue_row(c->catalogue, copy);
+	if (strcmp(json_string_value(json_object_get(row, "Provider")) ?: "", "lvm") == 0)
+		storage_watch_wake(c->watch);
 }
 
 static void removed(const char *copy, void *data)

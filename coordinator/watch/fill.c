@@ -47,9 +47,14 @@ uint64_t fill_poll_after(const struct fill *fill)
 	return after < POLL_MIN ? POLL_MIN : after > POLL_MAX ? POLL_MAX : after;
 }
 
+bool fill_is_urgent(const struct fill *fill)
+{
+	return fill->used >= fill->size / 100 * FULL_PERCENT || fill_usec_left(fill) < SOON;
+}
+
 bool fill_wants_room(const struct fill *fill)
 {
-	return room(fill) < RESERVE || fill->used >= fill->size / 100 * FULL_PERCENT || fill_usec_left(fill) < SOON;
+	return room(fill) < RESERVE || fill_is_urgent(fill);
 }
 
 uint64_t fill_growth(const struct fill *fill, uint64_t full, uint64_t extent)

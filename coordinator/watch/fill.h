@@ -20,7 +20,10 @@ uint64_t fill_usec_left(const struct fill *fill);
 /* Until it has to be looked at again: the sooner the less room there is and the faster it goes. */
 uint64_t fill_poll_after(const struct fill *fill);
 
-/* A store: 60 % are used, or it is full in 5 s, or a burst of half a second would fill it. */
+/* A store: 60 % are used, or it is full in 5 s. */
+bool fill_is_urgent(const struct fill *fill);
+
+/* ... or a burst of half a second, such as a disk may take, would fill it: more room is welcome, but nothing is given for it. */
 bool fill_wants_room(const struct fill *fill);
 
 /* By how much: half as much again, or what comes in 10 s, but never beyond full, where it cannot overflow any more.

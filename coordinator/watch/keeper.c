@@ -14,7 +14,8 @@
 #include "coordinator/watch/room.h"
 
 #define SCAN_EVERY (250 * USEC_PER_MSEC)
-#define RETRY_AFTER (1 * USEC_PER_SEC) /* where there was nothing that could be done */
+#define RETRY_MIN (1 * USEC_PER_SEC) /* where there was nothing that could be done */
+#define RETRY_MAX (30 * USEC_PER_SEC)
 #define EVENTS_MAX 50u
 
 /* ---- telling ---- */
@@ -98,6 +99,13 @@ static json_t *read_facts(struct keeper *keeper, struct watched *w)
 	return facts;
 }
 
+static uint64_t retry_after(const struct fill *fill)
+{
+	uint64_t after = fill_usec_left(fill) / 4;
+
+	return after < RETRY_MIN ? RETRY_MIN : after > RETRY_MAX ? RETRY_MAX : after;
+}
+
 /* One step: extend, or let one copy go; the next look sees what it did. */
 static void make_room(struct keeper *keeper, struct watched *w, bool metadata, uint64_t now)
 {
@@ -109,11 +117,16 @@ static void make_room(struct keeper *keeper, struct watched *w, bool metadata, u
 	else if (facts)
 		room_for_store(&choice, facts, w->name, &w->fill, keeper->sessions_dir);
 	if (choice.kind == ROOM_ENOUGH)
+		w->enough = w->fill.size;
+	w->is_quiet = choice.kind == ROOM_QUIET;
+	if (!facts || choice.kind == ROOM_UNKNOWN)
+		w->retry = now + RETRY_MIN;
+	else if (choice.kind == ROOM_QUIET)
+		w->retry = now + RETRY_MAX;
+	else if (choice.kind == ROOM_ENOUGH || act(keeper, w, &choice))
 		clear_alarm(keeper, w);
-	else if (facts && act(keeper, w, &choice))
-		clear_alarm(keeper, w);
-	if (choice.kind != ROOM_EXTEND || *w->alarm)
-		w->retry = now + RETRY_AFTER;
+	else
+		w->retry = now + retry_after(&w->fill);
 	room_choice_done(&choice);
 }
 
@@ -127,7 +140,9 @@ static void look_at_store(struct keeper *keeper, struct watched *w, uint64_t now
 		return;
 	}
 	fill_take(&w->fill, now, w->status.used, w->status.size);
-	if (fill_wants_room(&w->fill) && now >= w->retry)
+	if (w->is_quiet && fill_is_urgent(&w->fill))
+		w->retry = 0;
+	if (fill_wants_room(&w->fill) && w->fill.size != w->enough && now >= w->retry)
 		make_room(keeper, w, false, now);
 	w->due = clock_now() + fill_poll_after(&w->fill);
 }

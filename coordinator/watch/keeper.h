@@ -20,6 +20,8 @@ struct watched {
 	struct device_status status;
 	struct fill fill, meta; /* meta: of a pool */
 	uint64_t due, retry;	/* when to look again; when to try again what did not help */
+	bool is_quiet;		/* retry is for what is welcome, not for what is urgent */
+	uint64_t enough;	/* the size at which a store cannot fill up */
 	size_t copies;		/* in a pool */
 	uint64_t asked;		/* the pool's transaction when they were counted; UINT64_MAX: never */
 	char alarm[ALARM_SIZE]; /* what is wrong; "" */

@@ -148,8 +148,10 @@ int main(int argc, char **argv)
 	if (parse_arguments(&arguments, argc, argv) < 0)
 		return 2;
 	autoclose int lock = take_lock(arguments.runtime_dir), signals = signal_fd();
-	if (lock < 0)
+	if (lock < 0) {
+		sd_notify(false, "READY=1");
 		return 0; /* it is watched already */
+	}
 	if (signals < 0 || state_store_new(&store, arguments.runtime_dir, "state", &err) < 0) {
 		log_error("%s", err.code ? err.text : "no signals");
 		log_flush();

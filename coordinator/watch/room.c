@@ -145,13 +145,14 @@ void room_for_store(struct room_choice *ret, json_t *facts, const char *device, 
 	json_t *group = find(facts, "Groups", "Uuid", text_of(association, "VgUuid"));
 	uint64_t extent = bytes_of(group, "ExtentSize"), free, growth, least, left = below_max(association);
 
-	ret->kind = ROOM_ENOUGH;
+	ret->kind = ROOM_UNKNOWN;
 	if (!store || !group)
-		return; /* removed meanwhile */
+		return;
 	autojson json_t *pvs = storage_room(association, facts, &free);
 	growth = fill_growth(fill, bytes_of(store, "Full"), extent);
+	ret->kind = ROOM_ENOUGH;
 	if (growth == 0)
-		return; /* it cannot overflow */
+		return;
 	least = extent + (uint64_t)fill->rate;
 	if (least > growth)
 		least = growth;
@@ -162,6 +163,8 @@ void room_for_store(struct room_choice *ret, json_t *facts, const char *device, 
 	growth -= extent ? growth % extent : 0;
 	if (growth >= least)
 		extend(ret, text_of(association, "Vg"), text_of(store, "Lv"), growth, pvs, false);
+	else if (!fill_is_urgent(fill))
+		ret->kind = ROOM_QUIET;
 	else if (evict_oldest(ret, association, device, sessions_dir))
 		return;
 	else if (growth > 0)
@@ -217,7 +220,7 @@ void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, c
 	json_t *group = find(facts, "Groups", "Uuid", text_of(pool, "Group"));
 	uint64_t extent = bytes_of(group, "ExtentSize"), growth = fill->size / (metadata ? 2 : 5), coming, free;
 
-	ret->kind = ROOM_ENOUGH;
+	ret->kind = ROOM_UNKNOWN;
 	if (!pool || !group)
 		return;
 	coming = (uint64_t)(fill->rate * 10);

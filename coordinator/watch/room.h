@@ -15,7 +15,9 @@
 
 enum room_kind {
 	ROOM_NONE, /* there is none; why says it */
-	ROOM_ENOUGH,
+	ROOM_ENOUGH,   /* it cannot fill up any more */
+	ROOM_UNKNOWN,  /* LVM knows no such copy or pool (any more) */
+	ROOM_QUIET,    /* there is none without a sacrifice, and no hurry */
 	ROOM_EXTEND,
 	ROOM_EVICT,
 };

@@ -179,9 +179,12 @@ machine_id() {
 # start_vssd [ARGUMENT...]: and waits until it can be called.
 start_vssd() {
 	mkdir -p /run/vssd /run/manifests
+	printf '#!/bin/sh\nexec "%s" --worker "%s" --linger 3\n' "$BUILD/coordinator/watch/vss-watch" \
+		"$BUILD/coordinator/providers/vss-worker" >/run/watch
+	chmod +x /run/watch
 	[ -e /run/vssd.conf ] || printf '[Coordinator]\nMachineId=%s\n' "$(machine_id)" >/run/vssd.conf
 	spawn vssd env ${VSSD_DEBUG:+VSSD_DEBUG=1} "$BUILD/coordinator/vssd" --runtime-dir /run/vssd --manifests /run/manifests \
-		--config /run/vssd.conf --worker "$BUILD/coordinator/providers/vss-worker" "$@"
+		--config /run/vssd.conf --worker "$BUILD/coordinator/providers/vss-worker" --watch /run/watch "$@"
 	wait_for 10 vssctl status || die "vssd does not start"
 }
 

@@ -51,8 +51,13 @@ watched() {
 		/run/vss-watch/state/watch
 }
 
-start_watch() {
-	spawn watch "$BUILD/coordinator/watch/vss-watch" --worker "$BUILD/coordinator/providers/vss-worker" --linger 2
+is_watching() {
+	[ -e /run/vss-watch/state/watch ]
+}
+
+# alarm DEVICE: what vss-watch says of it, or "none"
+alarm() {
+	watched "$1" '.Alarm // "none"'
 }
 
 is_invalid() {
@@ -99,6 +104,15 @@ rules() {
 	works resize shadowstorage --for /mnt/a --on vg
 }
 
+# store_size DEVICE: of a copy, in sectors
+store_size() {
+	dmsetup status "$1" | sed -n 's|.*/\([0-9]*\) .*|\1|p'
+}
+
+is_larger() {
+	[ "$(store_size "$1")" -gt "$2" ]
+}
+
 in_time() {
 	local copy sum
 
@@ -106,19 +120,41 @@ in_time() {
 	sum=$(sha256sum </mnt/a/fill)
 	works resize shadowstorage --for /mnt/a --on vg --maxsize 64MB
 	copy=$(copy_device /mnt/a)
+	wait_for 10 is_watching || die "vssd does not start vss-watch"
+	[ "$(alarm "$copy")" = none ] || die "there is an alarm without need: $(alarm "$copy")"
 	works resize shadowstorage --for /mnt/a --on vg
-	start_watch
-	wait_for 10 test -e /run/vss-watch/state/watch || die "vss-watch does not start"
-	wait_for 20 sh -c "[ \$(blockdev --getsize64 $copy-cow 2>/dev/null || dmsetup status $copy | sed 's|.*/\([0-9]*\) .*|\1|') -gt 200000 ]" ||
-		die "a small store is not extended"
+	wait_for 40 is_larger "$copy" 200000 || die "a small store is not extended"
 	fill /mnt/a 200
 	! is_invalid "$copy" || die "the store has overflowed"
-	[ "$(watched "$copy" '.Alarm // "none"')" = none ] || die "there is an alarm: $(watched "$copy" .Alarm)"
+	[ "$(alarm "$copy")" = none ] || die "there is an alarm: $(alarm "$copy")"
 	mount_readonly vg "${copy##*/}" /mnt/copy
 	[ "$(sha256sum </mnt/copy/fill)" = "$sum" ] || die "the copy does not hold what was there"
 	umount /mnt/copy
 	forget_copies /mnt/a
-	wait_for 20 sh -c "! kill -0 ${pid_of[watch]}" || die "vss-watch goes on with nothing to watch"
+	wait_for 20 sh -c '! test -e /run/vss-watch/state/watch' || die "vss-watch goes on with nothing to watch"
+}
+
+at_max() {
+	local oldest newest
+
+	lap "at MaxSize the oldest copy goes, but none in use"
+	works resize shadowstorage --for /mnt/a --on vg --maxsize 96MB
+	oldest=$(copy_device /mnt/a)
+	works resize shadowstorage --for /mnt/a --on vg --maxsize 128MB
+	newest=$(copy_device /mnt/a)
+	[ "$(storage /mnt/a .Copies)" = 2 ] || die "there are $(storage /mnt/a .Copies) copies"
+	mount_readonly vg "${oldest##*/}" /mnt/copy
+	fill /mnt/a 24
+	wait_for 20 sh -c "jq -e '.Watched[] | select(.Alarm)' /run/vss-watch/state/watch" || die "no alarm is raised"
+	[ -e "$oldest" ] || die "a copy went that is in use"
+	vssctl status >/run/out
+	grep -q "no more room" /run/out || die "vssctl status does not tell: $(cat /run/out)"
+	umount /mnt/copy
+	wait_for 40 sh -c "! test -e $oldest" || die "the oldest copy does not go"
+	wait_for 20 is_larger "$newest" 70000 || die "the newest store is not extended"
+	! is_invalid "$newest" || die "the newest store has overflowed"
+	forget_copies /mnt/a
+	works resize shadowstorage --for /mnt/a --on vg
 }
 
 make_vg vg /dev/ubdb
@@ -129,4 +165,5 @@ head -c 200M /dev/zero | tr "\0" a >/mnt/a/fill
 start_all
 rules
 in_time
+at_max
 assert_healthy vg a
