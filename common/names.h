@@ -28,6 +28,10 @@
 #define VSS_ACTION_MANAGE_STORAGE "org.vssd.manage-storage"
 #define VSS_ACTION_REGISTER "org.vssd.register"
 
+/* Where vss-watch says what it sees. */
+#define VSS_WATCH_DIR "/run/vss-watch"
+#define VSS_WATCH_STATE VSS_WATCH_DIR "/state/watch"
+
 /* Environment of vssd: set, every change of a session's state is logged. */
 #define VSS_ENV_DEBUG "VSSD_DEBUG"
 

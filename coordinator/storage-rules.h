@@ -13,7 +13,7 @@
  *                    "Stores": [{"Copy", "Used", "Allocated"}], oldest first, ...}],
  *                   of LVM also "Provider", "Kind", "Vg", "VgUuid", "Lv", "PoolUuid", "LvSize", "Path", "Disks" of the volume,
  *                   and of each store "Device": its device-mapper name, "Lv", "Full": bytes at which it cannot overflow,
- *                   "Session"
+ *                   "Session", "Host", "Created", "Open": how many have it open
  *  "InUse": {copy: anything}}                   exposed, or in a live session or lease: vssd adds this
  *
  * disk: as in a volume's "Disks". A store's id is "vg:UUID" (any allowed physical volume of the group), "pv:UUID",

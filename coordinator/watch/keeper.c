@@ -11,7 +11,6 @@
 #include "common/clock.h"
 #include "common/text.h"
 #include "coordinator/log.h"
-#include "coordinator/watch/room.h"
 
 #define SCAN_EVERY (250 * USEC_PER_MSEC)
 #define RETRY_MIN (1 * USEC_PER_SEC) /* where there was nothing that could be done */
@@ -113,9 +112,9 @@ static void make_room(struct keeper *keeper, struct watched *w, bool metadata, u
 	struct room_choice choice = { .kind = ROOM_NONE };
 
 	if (facts && w->is_pool)
-		room_for_pool(&choice, facts, w->name, metadata ? &w->meta : &w->fill, metadata, keeper->sessions_dir);
+		room_for_pool(&choice, facts, w->name, metadata ? &w->meta : &w->fill, metadata, &keeper->owner);
 	else if (facts)
-		room_for_store(&choice, facts, w->name, &w->fill, keeper->sessions_dir);
+		room_for_store(&choice, facts, w->name, &w->fill, &keeper->owner);
 	if (choice.kind == ROOM_ENOUGH)
 		w->enough = w->fill.size;
 	w->is_quiet = choice.kind == ROOM_QUIET;
@@ -140,7 +139,9 @@ static void look_at_store(struct keeper *keeper, struct watched *w, uint64_t now
 		return;
 	}
 	fill_take(&w->fill, now, w->status.used, w->status.size);
-	if (w->is_quiet && fill_is_urgent(&w->fill))
+	if (!fill_is_urgent(&w->fill))
+		clear_alarm(keeper, w);
+	else if (w->is_quiet)
 		w->retry = 0;
 	if (fill_wants_room(&w->fill) && w->fill.size != w->enough && now >= w->retry)
 		make_room(keeper, w, false, now);

@@ -9,6 +9,7 @@
 
 #include "coordinator/watch/devices.h"
 #include "coordinator/watch/fill.h"
+#include "coordinator/watch/room.h"
 #include "coordinator/watch/storage-worker.h"
 
 #define ALARM_SIZE 512u
@@ -29,7 +30,7 @@ struct watched {
 
 struct keeper {
 	struct storage_worker worker;
-	const char *sessions_dir; /* of vssd: a live session is a file there */
+	struct room_owner owner;
 	struct watched *list;
 	uint64_t next_scan;
 	json_t *events; /* what was done and what went wrong, latest last: for vssctl status */

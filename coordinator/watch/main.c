@@ -13,9 +13,12 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <systemd/sd-id128.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/names.h"
+#include "coordinator/config.h"
 #include "coordinator/log.h"
 #include "coordinator/state-store.h"
 #include "coordinator/watch/keeper.h"
@@ -24,13 +27,13 @@
 #define WRITE_EVERY (1 * USEC_PER_SEC)
 
 struct arguments {
-	const char *runtime_dir, *vssd_dir, *worker;
+	const char *runtime_dir, *vssd_dir, *worker, *config;
 	uint64_t linger;
 };
 
 static void usage(FILE *out)
 {
-	fputs("vss-watch [--runtime-dir DIR] [--vssd-dir DIR] [--worker PROGRAM] [--linger SECONDS]\n"
+	fputs("vss-watch [--runtime-dir DIR] [--vssd-dir DIR] [--config FILE] [--worker PROGRAM] [--linger SECONDS]\n"
 	      "Keeps the storage of shadow copies from filling up. See vss-watch(8).\n",
 	      out);
 }
@@ -40,14 +43,16 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 	static const struct option options[] = { { "runtime-dir", required_argument, NULL, 'r' },
 						 { "vssd-dir", required_argument, NULL, 'd' },
 						 { "worker", required_argument, NULL, 'w' },
+						 { "config", required_argument, NULL, 'c' },
 						 { "linger", required_argument, NULL, 'l' },
 						 { "help", no_argument, NULL, 'h' },
 						 { "version", no_argument, NULL, 'V' },
 						 { NULL, 0, NULL, 0 } };
 	int option;
 
-	*a = (struct arguments){ "/run/vss-watch", "/run/vssd", VSSD_LIBEXEC_DIR "/vss-worker", LINGER };
-	while ((option = getopt_long(argc, argv, "r:d:w:l:hV", options, NULL)) >= 0) {
+	*a = (struct arguments){ VSS_WATCH_DIR, "/run/vssd", VSSD_LIBEXEC_DIR "/vss-worker",
+				 VSSD_CONFIG_FILE, LINGER };
+	while ((option = getopt_long(argc, argv, "r:d:w:c:l:hV", options, NULL)) >= 0) {
 		switch (option) {
 		case 'r':
 			a->runtime_dir = optarg;
@@ -57,6 +62,9 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'w':
 			a->worker = optarg;
+			break;
+		case 'c':
+			a->config = optarg;
 			break;
 		case 'l':
 			a->linger = strtoul(optarg, NULL, 10) * USEC_PER_SEC;
@@ -137,10 +145,24 @@ static void run(struct keeper *keeper, struct state_store *store, int signals, u
 	}
 }
 
+/* As vssd tags its copies with it. */
+static void machine_id(const struct config *config, char text[SD_ID128_STRING_MAX])
+{
+	sd_id128_t id;
+
+	if (*config->machine_id)
+		snprintf(text, SD_ID128_STRING_MAX, "%s", config->machine_id);
+	else if (sd_id128_get_machine(&id) >= 0)
+		sd_id128_to_string(id, text);
+	else
+		snprintf(text, SD_ID128_STRING_MAX, "%032d", 0);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments;
-	char sessions[PATH_MAX];
+	char sessions[PATH_MAX], machine[SD_ID128_STRING_MAX];
+	struct config config;
 	struct keeper keeper = { .worker = { .fd = -1 } };
 	struct state_store *store = NULL;
 	struct err err = { 0 };
@@ -157,9 +179,13 @@ int main(int argc, char **argv)
 		log_flush();
 		return 1;
 	}
+	config_defaults(&config);
+	if (config_read(&config, arguments.config, &err) < 0)
+		log_warning("%s", err.text); /* vssd says no more; what fills up has to be watched all the same */
+	machine_id(&config, machine);
 	snprintf(sessions, sizeof sessions, "%s/sessions", arguments.vssd_dir);
 	keeper.worker.program = arguments.worker;
-	keeper.sessions_dir = sessions;
+	keeper.owner = (struct room_owner){ machine, sessions };
 	keeper.events = json_array();
 	sd_notify(false, "READY=1");
 	run(&keeper, store, signals, arguments.linger);

@@ -34,38 +34,40 @@ void room_choice_done(struct room_choice *choice)
 
 /* ---- letting copies go ---- */
 
-/* Mounted or read, or in a session that lives. */
-static bool is_in_use(json_t *store, const char *sessions_dir)
+/* Mounted or read, in a session that lives, or another machine's. */
+static bool is_in_use(json_t *store, const struct room_owner *owner)
 {
 	const char *session = text_of(store, "Session");
 	struct device_status status;
 	char path[PATH_MAX];
 
+	if (strcmp(text_of(store, "Host"), owner->machine_id) != 0)
+		return true;
 	if (device_status(text_of(store, "Device"), &status) && status.open_count > 0)
 		return true;
 	if (json_integer_value(json_object_get(store, "Open")) > 0)
 		return true;
-	snprintf(path, sizeof path, "%s/%s", sessions_dir, session);
+	snprintf(path, sizeof path, "%s/%s", owner->sessions_dir, session);
 	return *session && access(path, F_OK) == 0;
 }
 
 static void evict(struct room_choice *ret, json_t *association, json_t *store)
 {
 	ret->kind = ROOM_EVICT;
-	ret->request = json_pack("{sO sO}", "Copy", json_object_get(store, "Copy"), "Filesystem",
-				 json_object_get(association, "VgUuid"));
+	ret->request = json_pack("{sO sO sO}", "Copy", json_object_get(store, "Copy"), "Filesystem",
+				 json_object_get(association, "VgUuid"), "Host", json_object_get(store, "Host"));
 	text_format(ret->what, sizeof ret->what, "deletion of the oldest copy of %.100s, {%.40s}, to make room",
 		    text_of(association, "Volume"), text_of(store, "Copy"));
 }
 
 /* The oldest of this volume's copies that nobody uses, but not the one that needs the room. */
-static bool evict_oldest(struct room_choice *ret, json_t *association, const char *except, const char *sessions_dir)
+static bool evict_oldest(struct room_choice *ret, json_t *association, const char *except, const struct room_owner *owner)
 {
 	json_t *store;
 	size_t i;
 
 	json_array_foreach(json_object_get(association, "Stores"), i, store) {
-		if (strcmp(text_of(store, "Device"), except) == 0 || is_in_use(store, sessions_dir))
+		if (strcmp(text_of(store, "Device"), except) == 0 || is_in_use(store, owner))
 			continue;
 		evict(ret, association, store);
 		return true;
@@ -139,7 +141,7 @@ static void no_room(struct room_choice *ret, json_t *association, bool max_reach
 }
 
 void room_for_store(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill,
-		    const char *sessions_dir)
+		    const struct room_owner *owner)
 {
 	json_t *association = NULL, *store = find_store(facts, device, &association);
 	json_t *group = find(facts, "Groups", "Uuid", text_of(association, "VgUuid"));
@@ -165,7 +167,7 @@ void room_for_store(struct room_choice *ret, json_t *facts, const char *device, 
 		extend(ret, text_of(association, "Vg"), text_of(store, "Lv"), growth, pvs, false);
 	else if (!fill_is_urgent(fill))
 		ret->kind = ROOM_QUIET;
-	else if (evict_oldest(ret, association, device, sessions_dir))
+	else if (evict_oldest(ret, association, device, owner))
 		return;
 	else if (growth > 0)
 		extend(ret, text_of(association, "Vg"), text_of(store, "Lv"), growth, pvs, false);
@@ -192,7 +194,7 @@ size_t room_count_copies(json_t *facts, const char *device)
 }
 
 /* The oldest of all copies in the pool that may go. */
-static bool evict_from_pool(struct room_choice *ret, json_t *facts, json_t *pool, const char *sessions_dir)
+static bool evict_from_pool(struct room_choice *ret, json_t *facts, json_t *pool, const struct room_owner *owner)
 {
 	json_t *association, *store, *chosen = NULL, *of = NULL;
 	size_t i, j;
@@ -201,7 +203,7 @@ static bool evict_from_pool(struct room_choice *ret, json_t *facts, json_t *pool
 		if (!is_in_pool(association, pool))
 			continue;
 		json_array_foreach(json_object_get(association, "Stores"), j, store) {
-			if (is_in_use(store, sessions_dir) ||
+			if (is_in_use(store, owner) ||
 			    (chosen && bytes_of(store, "Created") >= bytes_of(chosen, "Created")))
 				continue;
 			chosen = store;
@@ -214,7 +216,7 @@ static bool evict_from_pool(struct room_choice *ret, json_t *facts, json_t *pool
 }
 
 void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill, bool metadata,
-		   const char *sessions_dir)
+		   const struct room_owner *owner)
 {
 	json_t *pool = find(facts, "Pools", "Device", device);
 	json_t *group = find(facts, "Groups", "Uuid", text_of(pool, "Group"));
@@ -231,7 +233,7 @@ void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, c
 		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), growth, NULL, metadata);
 	} else if (free >= extent && free > 0 && extent) {
 		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), free - free % extent, NULL, metadata);
-	} else if (!evict_from_pool(ret, facts, pool, sessions_dir)) {
+	} else if (!evict_from_pool(ret, facts, pool, owner)) {
 		ret->kind = ROOM_NONE;
 		text_format(ret->why, sizeof ret->why,
 			    "%u %% of the pool's %s are used, its volume group is full, and no copy in it may go: extend the volume "

@@ -22,6 +22,12 @@ enum room_kind {
 	ROOM_EVICT,
 };
 
+/* Whose copies may be let go. */
+struct room_owner {
+	const char *machine_id;	  /* as vssd tags its copies: nobody else's go */
+	const char *sessions_dir; /* of vssd: a live session is a file there */
+};
+
 struct room_choice {
 	enum room_kind kind;
 	json_t *request;     /* to the worker: of "extend", or of "remove" */
@@ -29,11 +35,11 @@ struct room_choice {
 	char why[400];
 };
 
-/* device: the store's, or the pool's, in device-mapper's spelling. sessions_dir: where a live session is a file. */
+/* device: the store's, or the pool's, in device-mapper's spelling. */
 void room_for_store(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill,
-		    const char *sessions_dir);
+		    const struct room_owner *owner);
 void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill, bool metadata,
-		   const char *sessions_dir);
+		   const struct room_owner *owner);
 void room_choice_done(struct room_choice *choice);
 
 /* How many copies a pool holds. */

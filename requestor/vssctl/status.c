@@ -3,6 +3,8 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "common/names.h"
+#include "common/size.h"
 #include "requestor/vssctl/held.h"
 #include "requestor/vssctl/print.h"
 #include "requestor/vssctl/rows.h"
@@ -39,6 +41,35 @@ static json_t *held_rows(struct vssctl *ctl)
 	return steal_pointer(rows);
 }
 
+/* What vss-watch sees, from where it says it: it runs without vssd and without a bus. NULL: it does not run, or may not be
+ * asked. */
+static json_t *watch_state(void)
+{
+	json_t *state = json_load_file(VSS_WATCH_STATE, 0, NULL);
+
+	if (json_is_object(state) && json_is_array(json_object_get(state, "Watched")))
+		return state;
+	json_decref(state);
+	return NULL;
+}
+
+static void print_watched(FILE *out, json_t *watch, bool verbose)
+{
+	json_t *row;
+	size_t index;
+
+	json_array_foreach(json_object_get(watch, "Watched"), index, row) {
+		char used[SIZE_TEXT], size[SIZE_TEXT];
+
+		size_format((uint64_t)row_number(row, "Used"), used);
+		size_format((uint64_t)row_number(row, "Size"), size);
+		if (*row_text(row, "Alarm"))
+			fprintf(out, "Storage %s: %s\n", row_text(row, "Device"), row_text(row, "Alarm"));
+		else if (verbose)
+			fprintf(out, "Storage %s: %s of %s used\n", row_text(row, "Device"), used, size);
+	}
+}
+
 int run_status(struct vssctl *ctl)
 {
 	autojson json_t *properties = NULL, *sessions = NULL, *writers = NULL, *status = NULL, *printable = NULL;
@@ -48,9 +79,12 @@ int run_status(struct vssctl *ctl)
 	    vss_query(ctl->connection, "ListSessions", NULL, 0, &sessions, &ctl->failure) < 0 ||
 	    vss_query(ctl->connection, "ListWriters", NULL, 0, &writers, &ctl->failure) < 0)
 		return vssctl_fail_beside(ctl, held ? "held" : NULL, held);
+	autojson json_t *watch = watch_state();
 	status = json_pack("{sOsOsO}", "properties", properties, "sessions", sessions, "writers", writers);
 	if (held)
 		json_object_set(status, "held", held);
+	if (watch)
+		json_object_set(status, "storage", watch);
 	if (ctl->options.json)
 		return print_json(ctl->out, "status", "status", status);
 	printable = rows_printable(status);
@@ -58,6 +92,7 @@ int run_status(struct vssctl *ctl)
 	fprintf(ctl->out, "vssd %s: %zu writers, %zu sessions\n", row_text(p, "Version"), json_array_size(writers),
 		json_array_size(sessions));
 	print_troubled(ctl->out, json_object_get(printable, "writers"));
+	print_watched(ctl->out, json_object_get(printable, "storage"), ctl->options.verbose);
 	if (json_array_size(sessions) > 0)
 		print_sessions(ctl->out, json_object_get(printable, "sessions"), ctl->options.verbose,
 			       (int64_t)time(NULL));

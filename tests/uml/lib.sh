@@ -179,7 +179,7 @@ machine_id() {
 # start_vssd [ARGUMENT...]: and waits until it can be called.
 start_vssd() {
 	mkdir -p /run/vssd /run/manifests
-	printf '#!/bin/sh\nexec "%s" --worker "%s" --linger 3\n' "$BUILD/coordinator/watch/vss-watch" \
+	printf '#!/bin/sh\nexec "%s" --worker "%s" --linger 3 --config /run/vssd.conf\n' "$BUILD/coordinator/watch/vss-watch" \
 		"$BUILD/coordinator/providers/vss-worker" >/run/watch
 	chmod +x /run/watch
 	[ -e /run/vssd.conf ] || printf '[Coordinator]\nMachineId=%s\n' "$(machine_id)" >/run/vssd.conf

@@ -18,6 +18,7 @@
 #define GIB (1024 * MIB)
 
 static char sessions[] = "/tmp/vssd-test-room.XXXXXX";
+static struct room_owner owner = { "H", sessions };
 
 /* A group with `room` on a real disk and plenty on a virtual one; a volume with two stores of 1 GiB, and at most `max`. */
 static json_t *make_facts(long long room, long long max, const char *session)
@@ -33,10 +34,10 @@ static json_t *make_facts(long long room, long long max, const char *session)
 			     " \"Associations\": [{\"For\": \"lvm:G:V\", \"Volume\": \"/data\", \"On\": \"vg:G\", \"Max\": %lld, \"Allocated\": 2147483648,"
 			     "   \"Provider\": \"lvm\", \"Kind\": \"cow\", \"Vg\": \"vg\", \"VgUuid\": \"G\", \"Path\": \"/data\", \"Copies\": 2,"
 			     "   \"Disks\": [{\"Device\": \"sda\"}], \"Stores\": ["
-			     "   {\"Copy\": \"old\", \"Device\": \"vg-vss--old\", \"Lv\": \"vss-old\", \"Full\": 10737418240, \"Allocated\": 1073741824, \"Session\": \"%s\"},"
-			     "   {\"Copy\": \"new\", \"Device\": \"vg-vss--new\", \"Lv\": \"vss-new\", \"Full\": 10737418240, \"Allocated\": 1073741824}]},"
+			     "   {\"Host\": \"H\", \"Copy\": \"old\", \"Device\": \"vg-vss--old\", \"Lv\": \"vss-old\", \"Full\": 10737418240, \"Allocated\": 1073741824, \"Session\": \"%s\"},"
+			     "   {\"Host\": \"H\", \"Copy\": \"new\", \"Device\": \"vg-vss--new\", \"Lv\": \"vss-new\", \"Full\": 10737418240, \"Allocated\": 1073741824}]},"
 			     "  {\"For\": \"lvm:G:T\", \"Volume\": \"/thin\", \"PoolUuid\": \"P\", \"VgUuid\": \"G\", \"Copies\": 2, \"Stores\": ["
-			     "   {\"Copy\": \"t2\", \"Created\": 20}, {\"Copy\": \"t1\", \"Created\": 10}]}]}",
+			     "   {\"Host\": \"H\", \"Copy\": \"t2\", \"Created\": 20}, {\"Host\": \"H\", \"Copy\": \"t1\", \"Created\": 10}]}]}",
 			     room, room, max, session) > 0);
 	facts = json_loads(text, 0, NULL);
 	assert_non_null(facts);
@@ -59,7 +60,7 @@ static struct room_choice choose(long long room, long long max, const char *devi
 	struct fill fill = { .used = 700 * MIB, .size = GIB };
 	struct room_choice choice = { 0 };
 
-	room_for_store(&choice, facts, device, &fill, sessions);
+	room_for_store(&choice, facts, device, &fill, &owner);
 	return choice;
 }
 
@@ -109,6 +110,11 @@ static void never_itself_and_never_one_in_use(void **state)
 	choice = choose(0, -1, "vg-vss--new", "session-1"); /* it has ended */
 	assert_int_equal(choice.kind, ROOM_EVICT);
 	room_choice_done(&choice);
+	owner.machine_id = "another";
+	choice = choose(0, -1, "vg-vss--new", "");
+	assert_int_equal(choice.kind, ROOM_NONE);
+	room_choice_done(&choice);
+	owner.machine_id = "H";
 }
 
 static void full_needs_nothing(void **state)
@@ -117,12 +123,12 @@ static void full_needs_nothing(void **state)
 	struct fill fill = { .used = 9 * GIB, .size = 10 * GIB };
 	struct room_choice choice = { 0 };
 
-	room_for_store(&choice, facts, "vg-vss--new", &fill, sessions);
+	room_for_store(&choice, facts, "vg-vss--new", &fill, &owner);
 	assert_int_equal(choice.kind, ROOM_ENOUGH);
-	room_for_store(&choice, facts, "vg-vss--gone", &fill, sessions);
+	room_for_store(&choice, facts, "vg-vss--gone", &fill, &owner);
 	assert_int_equal(choice.kind, ROOM_UNKNOWN);
 	fill = (struct fill){ .used = 500 * MIB, .size = GIB }; /* half full, and slow: nobody has to go for it */
-	room_for_store(&choice, facts, "vg-vss--new", &fill, sessions);
+	room_for_store(&choice, facts, "vg-vss--new", &fill, &owner);
 	assert_int_equal(choice.kind, ROOM_QUIET);
 }
 
@@ -134,12 +140,12 @@ static void pools(void **state)
 
 	assert_int_equal(room_count_copies(roomy, "vg-pool-tpool"), 2);
 	assert_int_equal(room_count_copies(roomy, "vg-other-tpool"), 0);
-	room_for_pool(&choice, roomy, "vg-pool-tpool", &fill, false, sessions);
+	room_for_pool(&choice, roomy, "vg-pool-tpool", &fill, false, &owner);
 	assert_int_equal(choice.kind, ROOM_EXTEND);
 	assert_string_equal(text_in(&choice, "Lv"), "pool");
 	assert_int_equal(growth_in(&choice), 20 * MIB);
 	room_choice_done(&choice);
-	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, sessions);
+	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, &owner);
 	assert_int_equal(choice.kind, ROOM_EVICT);
 	assert_string_equal(text_in(&choice, "Copy"), "t1");
 	room_choice_done(&choice);

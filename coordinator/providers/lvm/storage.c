@@ -252,7 +252,7 @@ static void add_store(json_t *association, const json_t *row, const struct copy_
 
 	dm_name_of(row_text(row, "vg_name"), row_text(row, "lv_name"), name);
 	dm_by_name(name, &state);
-	store = json_pack("{ss ss ss ss sI si}", "Copy", tags->copy, "Lv", row_text(row, "lv_name"), "Device", name,
+	store = json_pack("{ss ss ss ss ss sI si}", "Copy", tags->copy, "Host", tags->host, "Lv", row_text(row, "lv_name"), "Device", name,
 			  "Session", text_of(record, "Session"), "Created",
 			  json_integer_value(json_object_get(record, "Created")), "Open",
 			  state.exists ? state.open_count : 0);
