@@ -52,7 +52,7 @@ def check_links():
 def check_manuals():
     """Every program that is installed has a manual page, and every page that is referred to exists."""
     pages = {path.name for path in (source / "docs" / "man").iterdir()}
-    for program in ("vssd.8", "vss-worker.8", "vss-guard.8", "vssctl.8", "vss-writer-check.1", "vss-script-writer.8", "vss-qemu-writer.8", "vssd.conf.5"):
+    for program in ("vssd.8", "vss-worker.8", "vss-guard.8", "vss-watch.8", "vssctl.8", "vss-writer-check.1", "vss-script-writer.8", "vss-qemu-writer.8", "vssd.conf.5"):
         if program not in pages:
             wrong.append(f"docs/man/{program} is missing")
     texts = markdown_files() + [source / "docs" / "man" / page for page in pages]
