@@ -64,6 +64,47 @@ control() {
 	pg_drop_restored c
 }
 
+# The copies of a set may be further apart than two ioctls are: here the WAL's copy is replaced by one from before the others,
+# with checkpoints in between, and only the segments that the writer put into the set's copy are added to it.
+copies_apart() {
+	local to first last x=$lab/d/restored/x y=$lab/d/restored/y file
+
+	begin "three subvolumes, the WAL's copy a second older, round $1"
+	mkdir -p "$x" "$y"
+	scene_gate cut "delay 1000"
+	: >"$lab/Clock.events"
+	scene_background set create shadow --for "$lab/d/data" --for "$lab/d/wal" --for "$lab/d/space" --json
+	check "the set comes to the cut" lab_wait 20 scene_at_gate cut
+	btrfs --quiet subvolume snapshot "$lab/d/wal" "$x/wal"
+	btrfs --quiet subvolume snapshot "$lab/d/wal" "$y/wal"
+	pg_sql split "CHECKPOINT"
+	pg_sql split "SELECT pg_switch_wal()" >/dev/null
+	pg_sql split "CHECKPOINT"
+	scene_ended set 20
+	check "the set is made" equal "$code" 0
+	to=$(scene_now)
+	set=$(jq -r .result.Set "$lab/err")
+	pg_restore z
+	for path in data space; do
+		btrfs --quiet subvolume snapshot "$lab/d/restored/z/$path" "$x/$path"
+		btrfs --quiet subvolume snapshot "$lab/d/restored/z/$path" "$y/$path"
+	done
+	pg_relocate x
+	pg_relocate y
+
+	check "without what the writer wrote it does not start" refuse pg_restored_start restored "$x/data/pg"
+	pg_stop restored
+	first=$(sed -n 's/^START WAL.*(file \(.*\))/\1/p' "$y/data/pg/backup_label")
+	last=$(pg_sql split "SELECT pg_walfile_name('$(pg_document .Stop)')")
+	for file in "$lab/d/restored/z/wal/pg_wal/"????????????????????????; do
+		[[ ${file##*/} < $first || ${file##*/} > $last ]] || cp --archive "$file" "$y/wal/pg_wal/"
+	done
+	pg_restored_is_good split "$y/data/pg" "$(scene_when Clock Freeze)" "$to" thoroughly
+	pg_drop_restored x
+	pg_drop_restored y
+	pg_drop z
+}
+
 # ---- what a set must have ----
 
 incomplete_sets() {
@@ -100,7 +141,8 @@ incomplete_sets() {
 }
 
 pg_scene "$1"
-scene_vssd
+scene_configure PrepareSnapshot=2s Freeze=10s Event=20s
+scene_gated_vssd
 pg_writer
 scene_writer Clock --all-volumes
 check "the cluster with a configuration is named after it" contains <(vssctl list writers -v) "postgresql/[0-9]*/split$"
@@ -115,6 +157,7 @@ for ((round = 1; round <= rounds; round++)); do
 	three_subvolumes "$round" "$thoroughly"
 done
 for ((round = 1; round <= $(scene_level 1 1 5); round++)); do
+	copies_apart "$round"
 	control "$round"
 done
 lab_note "$pg_entries entries were found again"
