@@ -350,6 +350,23 @@ script_writer() {
 	check "in peace" is success property vss-script-writer.service Result
 }
 
+guests_writer() {
+	section "the writer of guests by its unit"
+	echo disk >/srv/data/guest.img
+	printf '[QEMU]\n[Guest one]\nAgent=/run/none\nDisks=/srv/data/guest.img\n' >/etc/vssd/qemu-writer.conf
+	check "starts" systemctl start vss-qemu-writer.service
+	check "registers" until_true 10 writer_is_stable "QEMU Guest Writer"
+	check "takes part" vssctl backup --for /srv/data -- true
+	check "checks" says "[ok] one: agent: not needed" vssctl verify --for /srv/data
+	# As one that is killed leaves it; the guest is off by now.
+	printf '{"Guest":"one","Agent":"/run/none"}' >/run/vss-qemu-writer/one.frozen
+	check "is killed" systemctl kill --signal=KILL vss-qemu-writer.service
+	check "what it left is looked after" until_true 15 test ! -e /run/vss-qemu-writer/one.frozen
+	check "comes again" until_true 15 writer_is_stable "QEMU Guest Writer"
+	check "stops" systemctl stop vss-qemu-writer.service
+	check "in peace" is success property vss-qemu-writer.service Result
+}
+
 mkdir -p "$work" /srv/data /srv/other
 chmod 0755 "$work"
 mount -t btrfs "$device" /srv/data
@@ -363,6 +380,7 @@ requestors
 restarts
 watchdog
 guards
+guests_writer # after those who mind a label: vssd remembers where its data lie
 idle
 in_the_end
 umount /srv/data

@@ -219,6 +219,9 @@ check "the note stays until then" refuse no_notes
 try verify --for "$volume"
 check "verify tells, too" contains "$lab/out" '\[bad\] web: thawed: an earlier freeze was not undone yet'
 check "exit code" equal "$code" 1
+try verify --for "$volume" --json
+check "and its document" equal "$code" 1
+check "keeps to the schema" python3 "$(dirname "$0")/../bus/check-schema.py" "$(dirname "$0")/../../docs/vssctl.schema.json" "$lab/out"
 check "the note goes" lab_wait 20 no_notes
 check "the guest runs on" load_runs
 check "the log tells" contains "$lab/writer.log" "web: is thawed"
