@@ -16,6 +16,26 @@ make_volumes() {
 	done
 }
 
+# make_mixed N: N ext4, XFS and thin volumes in turn, and one btrfs of its own on /dev/ubdc at /mnt/b.
+make_mixed() {
+	local i
+
+	make_pool vg pool 256M
+	for ((i = 1; i <= $1; i++)); do
+		case $((i % 3)) in
+		0) make_lv vg "v$i" 320M xfs ;;
+		1) make_lv vg "v$i" 48M ext4 ;;
+		2) make_thin vg pool "v$i" 64M ext4 ;;
+		esac
+		mount_lv vg "v$i"
+		volumes+=("/mnt/v$i")
+	done
+	make_fs /dev/ubdc btrfs
+	mkdir -p /mnt/b
+	mount /dev/ubdc /mnt/b || die "no btrfs"
+	volumes+=(/mnt/b)
+}
+
 # start_writer: increasing numbers round-robin over all volumes, and As to Bs on the first.
 start_writer() {
 	local volume
@@ -112,7 +132,6 @@ check_filesystem() {
 		DM_DISABLE_UDEV=1 dmsetup remove --retry layer
 		losetup --detach "$layer"
 		;;
-	btrfs) ;;
 	*) die "$1 has no filesystem that is known here ('$type')" ;;
 	esac
 	[ $active = yes ] || lvchange -qq -an "${1#/dev/}" || die "$1 cannot be deactivated"
@@ -127,6 +146,7 @@ check_set() {
 	is_ordered >/run/order.log || die "the set is out of order: $(cat /run/order.log)"
 	unexpose_set "$1"
 	for volume in "${volumes[@]}"; do
+		[ "$(findmnt -n -o FSTYPE --target "$volume")" != btrfs ] || continue # a subvolume: no device of its own
 		check_filesystem "$(device_of "$1" "$volume")"
 	done
 }
