@@ -22,7 +22,7 @@ static int object_error(const struct board *board, struct err *err)
 	const struct object *o = &board->objects[board->fault_what % BOARD_OBJECTS_MAX];
 	int error = -board->fault_error;
 
-	switch (board->fault) {
+	switch (atomic_load(&board->fault)) {
 	case FAULT_FREEZE:
 		return frozen_error(o, error, err);
 	case FAULT_SUSPEND:
@@ -85,7 +85,7 @@ static void name_stuck(const struct board *board, struct err *err)
 
 static int window_error(const struct board *board, struct err *err)
 {
-	switch (board->fault) {
+	switch (atomic_load(&board->fault)) {
 	case FAULT_DEADLINE:
 		err_set(err, VSS_E_HOLD_WRITES_TIMEOUT,
 			"The volumes could not be held and copied in time and were released");

@@ -64,8 +64,6 @@ static void good(void **state)
 
 static void deadlines(void **state)
 {
-	autofree char *text = NULL;
-
 	assert_int_equal(parse("{" GOOD ",'Deadline':99999999999999999}", 3), 0);
 	assert_true(board.deadline <= clock_now() + GUARD_DEADLINE_MAX);
 	assert_int_equal(parse("{" GOOD ",'Deadline':1}", 3), -1);

@@ -89,7 +89,7 @@ static void put_qcow2(const char *name, uint32_t version, const char *backing, c
 	put_bytes(name, bytes, sizeof bytes);
 }
 
-static void expect_files(const char *name, bool probe, ...)
+static void expect_files(const char *name, int probe, ...)
 {
 	autojson json_t *files = json_array();
 	struct err err = { 0 };

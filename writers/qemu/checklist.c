@@ -41,8 +41,9 @@ static void command_flaw(json_t *info, const char *command, char text[128])
 	json_array_foreach(json_object_get(info, "supported_commands"), i, row) {
 		if (strcmp(json_string_value(json_object_get(row, "name")) ?: "", command) != 0)
 			continue;
-		text_format(text, 128, json_is_true(json_object_get(row, "enabled")) ? "" : "%s is disabled in its agent",
-			    command);
+		text[0] = '\0';
+		if (!json_is_true(json_object_get(row, "enabled")))
+			text_format(text, 128, "%s is disabled in its agent", command);
 		return;
 	}
 	text_format(text, 128, "its agent does not know %s", command);

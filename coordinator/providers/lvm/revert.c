@@ -38,8 +38,9 @@ static int check_usable(const json_t *row, const char *copy, struct err *err)
 		return err_set(err, VSS_E_BAD_STATE, "The copy %s is unfinished: nothing can be reverted to it", copy);
 	if (!*row_text(row, "origin"))
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND,
-			       "The volume of which %s is a copy is not in the volume group %s any more", copy,
-			       row_text(row, "vg_name"));
+			       "The copy %s in %s has lost its tie to its volume: LVM cuts it when a thin volume is reverted "
+			       "to another copy, or removed. Expose the copy and put the files back",
+			       copy, row_text(row, "vg_name"));
 	if (row_is_cow(row) && strlen(attributes) > 4 && (attributes[4] == 'I' || attributes[4] == 'S'))
 		return err_set(err, VSS_E_BAD_STATE, "The copy %s cannot be used: its store has overflowed", copy);
 	if (dm_name_of(row_text(row, "vg_name"), row_text(row, "lv_name"), name) && dm_by_name(name, &device) &&
