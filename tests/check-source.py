@@ -29,6 +29,7 @@ ONLY_IN = {
     "lvm2cmd.h": r"coordinator/providers/lvm/",
     "libdevmapper.h": r"coordinator/(providers|guard|watch)/",
     "libpq-fe.h": r"writers/postgresql/|tests/system/pg-ledger",
+    "hiredis/hiredis.h": r"writers/redis/|tests/system/redis-ledger",
     "libvirt/libvirt.h": r"writers/qemu/libvirt-bridge",
     "libvirt/libvirt-qemu.h": r"writers/qemu/libvirt-bridge",
     "libmount/libmount.h": r"coordinator/providers/",
