@@ -171,7 +171,7 @@ static void do_hold(struct bus_call *call, struct session_face *face)
 	struct err err = { 0 };
 
 	if (channel) {
-		int fd = bus_call_take_fd(call, json_integer_value(json_object_get(channel, "$fd")));
+		int fd = bus_call_take_fd(call, json_integer_value(channel));
 		if (fd < 0 || session_channel_open(face->session, fd, &err) < 0) {
 			call_fail(call, VSS_E_INVALID_ARGUMENT, "%s", *err.text ? err.text : "\"Channel\" is no descriptor");
 			return;
@@ -344,7 +344,7 @@ static void do_detach(struct bus_call *call, struct session_face *face)
 	bus_call_reply(call, json_pack("[s]", token));
 }
 
-static const struct option_rule hold_options[] = { { "Channel", JSON_OBJECT }, { NULL, JSON_NULL } };
+static const struct option_rule hold_options[] = { { "Channel", JSON_INTEGER }, { NULL, JSON_NULL } };
 static const struct option_rule recursive_option[] = { { "Recursive", JSON_TRUE }, { NULL, JSON_NULL } };
 static const struct option_rule succeeded_option[] = { { "Succeeded", JSON_TRUE }, { NULL, JSON_NULL } };
 static const struct option_rule component_options[] = { { "Writer", JSON_STRING },

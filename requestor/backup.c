@@ -307,6 +307,20 @@ int vss_backup_hold(struct vss_backup *b, json_t **ret_result, struct vss_failur
 	return operation_run(b, "Hold", NULL, ret_result, error);
 }
 
+/* Its end is told over the channel, not here: until then the session is unfinished. */
+int vss_backup_hold_over(struct vss_backup *b, int channel, struct vss_failure *error)
+{
+	struct target target = { b->path, VSS_IFACE_SESSION, "Hold", "a{sv}" };
+	cleanup(answer_clear) struct answer answer = ANSWER_INIT;
+
+	b->unfinished = true;
+	if (connection_start(b->connection, &target, json_pack("[{s{si}}]", "Channel", "$fd", 0), &channel, 1, CALL_USEC,
+			     &answer, error) < 0 ||
+	    connection_finish(b->connection, &answer, error) < 0)
+		return answer.unknown ? lost(b, error) : -1;
+	return 0;
+}
+
 int vss_backup_release(struct vss_backup *b, json_t **ret_result, struct vss_failure *error)
 {
 	if (ret_result)

@@ -108,6 +108,10 @@ int vss_backup_snapshot(struct vss_backup *backup, json_t **ret_result, struct v
  * make copies. What is held runs again by itself when the session ends, its lease too, and when the writers' limit or
  * HoldLimitUsec has passed; vss_backup_release fails then. *ret_result (may be NULL): docs/protocol.md, Hold. */
 int vss_backup_hold(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
+/** For volumes, on which the bus may depend: channel (borrowed) is one end of a pair of stream sockets. Returns when vssd has
+ * begun; the other end then gives a line {"Operation": "Hold", "Result": object}, takes "release\n", and gives
+ * one for "Release". Its end releases. */
+int vss_backup_hold_over(struct vss_backup *backup, int channel, struct vss_failure *error);
 int vss_backup_release(struct vss_backup *backup, json_t **ret_result, struct vss_failure *error);
 int vss_backup_writer_status(struct vss_backup *backup, json_t **ret_rows, struct vss_failure *error);
 /** The session's properties: State, Participants, Timeline, ... */

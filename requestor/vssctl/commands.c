@@ -79,6 +79,12 @@ const struct command commands[] = {
 	  "Says of each writer whether it takes part, why, and what each event costs; of each volume its\n"
 	  "provider and what lies below it.",
 	  COMMON | (SET_CHOICE & ~OPTION(RETRIES)), 0, PATHS_MAX, false, run_verify },
+	{ "freeze", NULL, "--for PATH... [--limit SECONDS] [options] -- COMMAND...", "Run COMMAND while volumes are frozen",
+	  "For snapshots made by other means. The writers with data there are frozen, then the filesystems; COMMAND is\n"
+	  "killed when it takes longer than --limit (10 seconds unless given, 60 at most). Its exit code is passed on.\n"
+	  "Refused where COMMAND, its interpreter, the working directory or its output lie on what is frozen.",
+	  COMMON | OPTION(FOR) | OPTION(LIMIT) | OPTION(WAIT) | OPTION(TYPE) | OPTION(ON_WRITER_FAILURE) | WRITER_CHOICE, 0, PATHS_MAX, true,
+	  run_freeze },
 	{ "hook", "freeze", "[--limit SECONDS] [--for PATH]... [options]", "Hold the writers while somebody else makes the copies",
 	  "For hypervisors and storage arrays that snapshot from outside: holds the writers with data on the\n"
 	  "named volumes, or all, and leaves them held for \"hook thaw\". They run again by themselves if that\n"

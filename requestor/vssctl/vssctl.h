@@ -157,6 +157,7 @@ int run_resize_shadowstorage(struct vssctl *ctl);
 int run_delete_shadowstorage(struct vssctl *ctl);
 int run_list_sessions(struct vssctl *ctl);
 int run_status(struct vssctl *ctl);
+int run_freeze(struct vssctl *ctl);
 int run_release(struct vssctl *ctl);
 int run_create_shadow(struct vssctl *ctl);
 int run_delete_shadows(struct vssctl *ctl);
