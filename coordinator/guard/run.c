@@ -183,10 +183,23 @@ static bool check_cuts(struct run *run)
 	return !is_faulty(board);
 }
 
+/* Whoever was stopped, and goes on now, must not cut any more. */
+static bool is_late(struct run *run)
+{
+	uint64_t deadline = run->release.board->deadline;
+
+	if (deadline == 0 || clock_now() < deadline + GUARD_EXECUTOR_GRACE)
+		return false;
+	run->stopped = STOP_DEADLINE;
+	return true;
+}
+
 bool run_cut(struct run *run)
 {
 	struct board *board = run->release.board;
 
+	if (is_late(run))
+		return false;
 	if (!check_devices(run) || !check_cuts(run))
 		return false;
 	for (size_t i = 0; i < board->n_cuts; i++)

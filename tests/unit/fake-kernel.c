@@ -2,6 +2,7 @@
 #include "fake-kernel.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,8 @@ static void tell(const char *what, int which)
 static int hold(struct fake_object *o, const char *what, int which)
 {
 	tell(what, which);
+	if (o->slow)
+		poll(NULL, 0, (int)o->slow);
 	if (o->hold_error)
 		return o->hold_error;
 	o->held += !o->ignore_hold;

@@ -13,6 +13,7 @@
 struct fake_object {
 	int held;				  /* how often */
 	int hold_error, release_error, cut_error; /* negative errno to answer */
+	unsigned slow; /* msec that holding it takes */
 	bool live, loaded;			  /* of a device */
 	bool ignore_hold;			  /* says that it is held, and is not: a stranger undid it at once */
 };

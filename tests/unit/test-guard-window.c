@@ -233,7 +233,19 @@ static void cuts_of_btrfs(void **state)
 static void out_of_time(void **state)
 {
 	add_volumes(3, NULL);
+	fake_filesystems[1].slow = 500; /* so that there is something to wait for */
 	stop_with = STOP_DEADLINE;
+	run_window();
+	assert_fault(VSS_E_HOLD_WRITES_TIMEOUT, "");
+	assert_nothing_held();
+	assert_int_equal(fake_place("resume-16"), -1);
+}
+
+/* Stopped for a while, and then quick: nothing is cut any more. */
+static void woken_too_late(void **state)
+{
+	add_volumes(2, NULL);
+	board->deadline = 1;
 	run_window();
 	assert_fault(VSS_E_HOLD_WRITES_TIMEOUT, "");
 	assert_nothing_held();
@@ -311,6 +323,7 @@ int main(void)
 		TEST(cut_fails),
 		TEST(cuts_of_btrfs),
 		TEST(out_of_time),
+		TEST(woken_too_late),
 		TEST(revoked),
 		TEST(released_for_another),
 		TEST(a_hold_that_may_still_come),
