@@ -126,7 +126,7 @@ static void table_is_sound(void **state)
 	}
 	assert_null(command_find("list", NULL));
 	assert_null(command_find("list", "nonsense"));
-	assert_null(command_find("freeze", "x"));
+	assert_null(command_find("thaw", "x"));
 }
 
 int main(void)
