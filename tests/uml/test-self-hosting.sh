@@ -85,7 +85,7 @@ first() {
 	fails "as well, so that it cannot be detached" create shadow --for /mnt/v
 	umount /mnt/v
 	lvreduce -qq -f -y -L -8M host/v 2>/dev/null || die "it cannot be made smaller again"
-	vgchange -qq -an host/v
+	lvchange -qq -an host/v
 	vgsplit -qq -n v host virtual || die "the groups cannot be split again"
 	vgchange -qq -ay virtual
 
@@ -110,12 +110,14 @@ second() {
 	wait_for 5 test -b /dev/loop3p1 || die "no partition on the loop"
 	vgchange -qq -ay virtual
 	mount_lv virtual v
+	tr -d - </proc/sys/kernel/random/uuid >/run/own-id
+	printf '[Coordinator]\nMachineId=%s\n' "$(cat /run/own-id)" >/run/vssd.conf
 	start_all
 	note "copies, sets and documents are there on another machine"
 	works list shadows --json
 	[ "$(jq '.shadows | length' /run/out)" = 1 ] || die "there are $(jq '.shadows | length' /run/out) copies"
 	copy=$(jq -r '.shadows[0].Shadow' /run/out)
-	[ "$(jq -r '.shadows[0] | .State' /run/out)" = foreign ] || die "it is taken for this machine's: $(cat /run/out)"
+	[ "$(jq -r '.shadows[0].Host' /run/out)" != "$(cat /run/own-id)" ] || die "it is taken for this machine's: $(cat /run/out)"
 	mkdir -p /mnt/copy
 	works expose --shadow "$copy" /mnt/copy
 	[ "$(cat /mnt/copy/file)" = before ] || die "the copy holds $(cat /mnt/copy/file)"

@@ -192,11 +192,12 @@ full_group() {
 	fill /mnt/u 60
 	works create shadow --for /mnt/u
 	dd if=/dev/zero of=/mnt/u/more bs=1M count=60 conv=fsync 2>/dev/null || true
+	# shellcheck disable=SC2016
 	wait_for 60 sh -c '[ "$("$BUILD/requestor/vssctl" list shadows --for /mnt/u --json | jq ".shadows | length")" -lt 3 ]' ||
 		die "no copy goes: $(cat /run/vss-watch/state/watch)"
 	jq -e '.Events[] | select(.Text | contains("oldest copy"))' /run/vss-watch/state/watch >/dev/null ||
 		die "it is not told: $(cat /run/vss-watch/state/watch)"
-	forget_copies /mnt/u
+	vssctl delete shadows --for /mnt/u --all -y >/dev/null 2>&1 || true # all may have gone
 	umount /mnt/u
 	lvremove -qq -y other/pool
 	[ -n "$copy" ]
@@ -212,5 +213,5 @@ rules
 in_time
 at_max
 pools
-full_group
+[ "$VSSD_TEST_LEVEL" != long ] || full_group
 assert_healthy vg a
