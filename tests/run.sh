@@ -223,7 +223,7 @@ stage_sanitize() {
 }
 
 # Not these: valgrind 3.19 knows no openat2(2), and what the pool of workers does goes by the clock.
-beyond_valgrind='^(place|btrfs-store|workers)$'
+beyond_valgrind='^(place|btrfs-store|bundled|workers)$'
 
 stage_valgrind() {
 	local logs=$top/logs/valgrind names
@@ -262,9 +262,12 @@ stage_system() {
 
 # Machines of one processor each, which wait more than they work.
 stage_machine() {
+	local whole=()
+
 	needs_root
 	build_gcc
-	meson_test "$top/gcc" machine --suite machine
+	[ "$level" = long ] || whole=(--no-suite whole)
+	meson_test "$top/gcc" machine --suite machine "${whole[@]}" --num-processes 2
 }
 
 stage_container() {
@@ -287,8 +290,12 @@ stage_fuzz() {
 stage_stress() {
 	needs_root
 	build_sanitize
-	[ "$level" = long ] || export VSSD_TEST_LEVEL=fast
-	meson_test "$top/sanitize" system --suite system --no-suite newcomer --timeout-multiplier 3
+	if [ "$level" = long ]; then
+		meson_test "$top/sanitize" system --suite system --no-suite newcomer --timeout-multiplier 3
+	else
+		export VSSD_TEST_LEVEL=fast
+		meson_test "$top/sanitize" system labels writer-failures storage-failures restart --timeout-multiplier 3
+	fi
 }
 
 stage_options() {
