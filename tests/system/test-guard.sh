@@ -208,8 +208,8 @@ check "the half that was left goes on" lab_wait 10 guard_serves
 check "what it thinks that it held is free" is_free
 
 lab_note "--- the deadline"
-hold 1
-check "is kept" lab_wait 3 list_is_empty
+hold 4
+check "is kept" lab_wait 12 list_is_empty
 check "everything is free" is_free
 let_go
 check "and named" says "HoldWritesTimeout" cat "$lab/holder.log"
