@@ -37,6 +37,7 @@
 
 /* vss-guard: its socket (guard.sock) and its lists lie here. Environment of vssctl: another directory, another program. */
 #define VSS_GUARD_DIRECTORY "/run/vss-guard"
+#define VSS_GUARD_LIST_PREFIX "held-" /* a list is there while anything may be held */
 #define VSS_ENV_GUARD_DIRECTORY "VSS_GUARD_DIRECTORY"
 #define VSS_ENV_GUARD_PROGRAM "VSS_GUARD_PROGRAM"
 

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "common/error.h"
+#include "common/names.h"
 #include "coordinator/guard/kernel.h"
 
 #define BOARD_FILESYSTEMS_MAX 64
@@ -20,7 +21,7 @@
 #define BOARD_DEPTH_MAX 8u
 #define BOARD_FDS_MAX 128 /* descriptors of a window */
 
-#define BOARD_PREFIX "held-"
+#define BOARD_PREFIX VSS_GUARD_LIST_PREFIX
 #define BOARD_NAME_SIZE 512 /* of a path for people; longer ones are cut */
 #define SUBVOLUME_NAME_SIZE 256
 #define MESSAGE_TEXT_SIZE 64

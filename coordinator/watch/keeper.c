@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "coordinator/watch/keeper.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/text.h"
+#include "common/names.h"
 #include "coordinator/log.h"
 
 #define SCAN_EVERY (250 * USEC_PER_MSEC)
@@ -67,6 +69,21 @@ __attribute__((format(printf, 3, 4))) static void tell(struct keeper *keeper, co
 
 /* ---- acting ---- */
 
+/* LVM suspends a volume with its filesystem's lock; one that the guard holds frozen would be poisoned by that on newer
+ * kernels. What is held is held for seconds, and there is a list of it. */
+static bool is_anything_held(void)
+{
+	DIR *directory = opendir(VSS_GUARD_DIRECTORY);
+	bool held = false;
+
+	if (!directory)
+		return false;
+	for (const struct dirent *entry; !held && (entry = readdir(directory));)
+		held = strncmp(entry->d_name, VSS_GUARD_LIST_PREFIX, strlen(VSS_GUARD_LIST_PREFIX)) == 0;
+	closedir(directory);
+	return held;
+}
+
 /* What was chosen to be done, done. False: it could not be, and the alarm says why. */
 static bool act(struct keeper *keeper, struct watched *w, const struct room_choice *choice)
 {
@@ -108,8 +125,11 @@ static uint64_t retry_after(const struct fill *fill)
 /* One step: extend, or let one copy go; the next look sees what it did. */
 static void make_room(struct keeper *keeper, struct watched *w, bool metadata, uint64_t now)
 {
-	autojson json_t *facts = read_facts(keeper, w);
 	struct room_choice choice = { .kind = ROOM_NONE };
+
+	if (is_anything_held())
+		return; /* the next look comes soon */
+	autojson json_t *facts = read_facts(keeper, w);
 
 	if (facts && w->is_pool)
 		room_for_pool(&choice, facts, w->name, metadata ? &w->meta : &w->fill, metadata, &keeper->owner);
