@@ -30,6 +30,7 @@ ONLY_IN = {
     "libdevmapper.h": r"coordinator/(providers|guard|watch)/",
     "libpq-fe.h": r"writers/postgresql/|tests/system/pg-ledger",
     "hiredis/hiredis.h": r"writers/redis/|tests/system/redis-ledger",
+    "mysql.h": r"writers/mariadb/|tests/system/maria-ledger",
     "libvirt/libvirt.h": r"writers/qemu/libvirt-bridge",
     "libvirt/libvirt-qemu.h": r"writers/qemu/libvirt-bridge",
     "libmount/libmount.h": r"coordinator/providers/",

@@ -42,9 +42,9 @@ bench      default long       Benchmarks run
 packages=(
 	# to build
 	gcc g++ clang ccache meson ninja-build pkg-config libc6-dev libblkid-dev libbtrfsutil-dev libcmocka-dev libdbus-1-dev libhiredis-dev libdevmapper-dev liblvm2-dev
-	libjansson-dev libvirt-dev libmount-dev libpq-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
+	libjansson-dev libmariadb-dev libvirt-dev libmount-dev libpq-dev libsmartcols-dev libsqlite3-dev libsystemd-dev
 	# to test
-	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
+	binutils btrfs-progs busybox-static dbus dbus-daemon git jq libclang-rt-14-dev mandoc mariadb-server mount postgresql postgresql-contrib procps python3 python3-dbus python3-gi
 	redis-server
 	shellcheck snapper sqlite3 tar util-linux valgrind
 	# to be asked by hypervisors, and to be guests
@@ -301,9 +301,9 @@ stage_stress() {
 stage_options() {
 	local option
 
-	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dwriter-postgresql=disabled -Dwriter-redis=disabled -Dwriter-qemu=disabled -Dlibvirt=disabled -Dexamples=false -Ddocs=false
+	check "all parts left out" build_without bare -Dprovider-btrfs=disabled -Dprovider-lvm=disabled -Dwriter-script=disabled -Dwriter-postgresql=disabled -Dwriter-mariadb=disabled -Dwriter-redis=disabled -Dwriter-qemu=disabled -Dlibvirt=disabled -Dexamples=false -Ddocs=false
 	[ "$level" = long ] || return 0
-	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled writer-postgresql=disabled writer-redis=disabled writer-qemu=disabled libvirt=disabled examples=false docs=false tests=false bench=true; do
+	for option in provider-btrfs=disabled provider-lvm=disabled writer-script=disabled writer-postgresql=disabled writer-mariadb=disabled writer-redis=disabled writer-qemu=disabled libvirt=disabled examples=false docs=false tests=false bench=true; do
 		check "$option" build_without "${option%=*}" "-D$option"
 	done
 }

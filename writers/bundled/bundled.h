@@ -89,6 +89,9 @@ bool bundled_is_one_instant(const struct bundled_task *task, const json_t *paths
 /* POST_SNAPSHOT: opens the path's counterpart in the copy. No symbolic link is followed: one would lead out of the copy. -1. */
 int bundled_open_copy(const struct bundled_task *task, const char *path, int flags, unsigned mode, struct err *err);
 
+/* For threads that discover makes: takes the Uid and Gid of the row for good, if the program is root. 0 or -1 (errno). */
+int bundled_become_owner(const json_t *row);
+
 /* ---- the application ---- */
 
 struct bundled_kind {

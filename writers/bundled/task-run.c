@@ -131,9 +131,9 @@ struct task_run *done_list_take(struct done_list *list)
 
 /* This thread alone, and for good: the C library's functions would change the whole process. What it opens, and whom it is
  * to a server that asks the socket, is then the owner; files that he controls cannot make root do anything. */
-static int become_owner(const struct task_run *run)
+int bundled_become_owner(const json_t *row)
 {
-	json_t *uid = json_object_get(run->row, "Uid"), *gid = json_object_get(run->row, "Gid");
+	json_t *uid = json_object_get(row, "Uid"), *gid = json_object_get(row, "Gid");
 	long u = (long)json_integer_value(uid), g = (long)json_integer_value(gid);
 
 	if (geteuid() != 0 || !json_is_integer(uid) || u == 0)
@@ -147,7 +147,7 @@ static void *run_task(void *data)
 {
 	struct task_run *run = data;
 
-	if (become_owner(run) < 0)
+	if (bundled_become_owner(run->row) < 0)
 		run->result = bundled_fail(&run->task, VSS_RESULT_NON_RETRYABLE, "Its user cannot be taken on: %s",
 					   strerror(errno));
 	else

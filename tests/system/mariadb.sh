@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
+# MariaDB servers for the tests of their writer: on top of scene.sh. Servers run as the user mysql, on sockets in $lab/s alone.
+# shellcheck source=tests/system/scene.sh
+. "$(dirname "${BASH_SOURCE[0]}")/scene.sh"
+
+declare -A maria_data=()
+set=""
+
+as_mysql() {
+	exec setpriv --reuid=mysql --regid=mysql --clear-groups -- "$@"
+}
+
+# maria_make NAME DATA [OPTION...]: options of the server, which are kept in DATA/../NAME.cnf's place, $lab/NAME.cnf.
+maria_make() {
+	local name=$1 data=$2
+
+	shift 2
+	maria_data[$name]=$data
+	printf '[mariadbd]\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=16M\nlog_bin=binlog\nserver_id=7\nskip_networking\n' >"$lab/$name.cnf"
+	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/$name.cnf"
+	[ -e "$lab/s/template" ] || {
+		install -d -o mysql -g mysql "$lab/s/template"
+		(as_mysql mariadb-install-db --no-defaults --datadir="$lab/s/template" --innodb-log-file-size=16M --auth-root-authentication-method=socket --auth-root-socket-user=mysql --skip-test-db) >"$lab/install.log" 2>&1 ||
+			lab_die "mariadb-install-db: $(tail -n 20 "$lab/install.log")"
+	}
+	cp --archive "$lab/s/template" "$data"
+}
+
+# maria_start NAME [OPTION...]
+maria_start() {
+	maria_spawn "$@"
+	lab_wait 30 maria_sql "$1" "SELECT 1" || lab_die "the server $1 does not start: $(tail -n 20 "$lab/$1.log")"
+}
+
+maria_spawn() {
+	local name=$1
+
+	shift
+	lab_spawn "$name" setpriv --reuid=mysql --regid=mysql --clear-groups -- mariadbd --defaults-file="$lab/$name.cnf" \
+		--datadir="${maria_data[$name]}" --socket="$lab/s/$name.sock" --pid-file="$lab/s/$name.pid" "$@"
+}
+
+maria_sql() {
+	(as_mysql timeout 20 mariadb --no-defaults -u mysql -S "$lab/s/$1.sock" -N -B -e "$2")
+}
+
+maria_scene() {
+	scene_start "$1" setpriv mariadbd mariadb mariadb-install-db
+	[ -x "$1/writers/mariadb/vss-mariadb-writer" ] || scene_skip "the writer is not built"
+	chmod 0711 "$lab"
+	install -d -o mysql -g mysql "$lab/s"
+	cp "$build/tests/system/maria-ledger" "$lab/maria-ledger"
+	lab_make_btrfs d 3G
+	for path in data redo; do
+		btrfs --quiet subvolume create "$lab/d/$path"
+	done
+	mkdir "$lab/d/restored"
+	maria_make main "$lab/d/data/mysql"
+	maria_start main
+	maria_sql main "CREATE DATABASE test; CREATE TABLE test.ledger (thread int, number bigint, PRIMARY KEY (thread, number)) ENGINE=InnoDB;
+		CREATE TABLE test.old (number int) ENGINE=MyISAM; INSERT INTO test.old VALUES (1)"
+	maria_configure
+	scene_configure Identify=2s PrepareSnapshot=5s Event=20s Freeze=4s
+}
+
+# maria_configure [LINE...]
+maria_configure() {
+	printf '[MariaDB]\nDataDirectory=%s\n' "${maria_data[main]}" >"$lab/writer.conf"
+	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/writer.conf"
+}
+
+# maria_writer [USER]: the writer, with $lab/writer.conf
+maria_writer() {
+	rm -f "$lab/writer.log"
+	lab_spawn writer setpriv --reuid="${1:-root}" --regid="$(id -g "${1:-root}")" --clear-groups -- "$build/writers/mariadb/vss-mariadb-writer" --config "$lab/writer.conf"
+	lab_wait 15 grep -q ': registered\|^registered\|>registered' "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
+}
+
+maria_rewriter() {
+	lab_stop writer
+	lab_wait 5 scene_is_absent MariaDB || true
+	maria_configure "$@"
+	maria_writer
+}
+
+maria_ledger() {
+	lab_spawn ledger setpriv --reuid=mysql --regid=mysql --clear-groups -- "$lab/maria-ledger" "$lab/s/main.sock" 4 "$lab/s/ledger"
+	lab_wait 10 grep -q READY "$lab/ledger.log" || lab_die "the ledger does not start"
+}
+
+maria_name() {
+	scene_row MariaDB '.Components[].Name' | head -n 1
+}
+
+# Writes go on: a new one is acknowledged.
+maria_runs() {
+	maria_sql "${1:-main}" "INSERT INTO test.old VALUES (2); REPLACE INTO test.ledger VALUES (99, 1); COMMIT" >/dev/null
+}
+
+# maria_document FILTER: of what the writer says in the copies of $set
+maria_document() {
+	local record
+
+	for record in "$lab"/d/.vss/*/record.json; do
+		jq -r --arg s "$set" "select(.Record.Set == \$s) | .. | objects | .Documents? // empty | .Thaw? // empty |
+			fromjson | .[] | $1" "$record"
+	done | sort -u
+}
+
+# maria_promises FROM TO ROWS: as postgresql.sh has it. Rows: thread, count, max.
+maria_promises() {
+	local from=$1 to=$2 thread count max acknowledged issued
+
+	[ "$(wc -l <"$3")" -eq 4 ] || {
+		lab_note "    not four threads: $(cat "$3")"
+		return 1
+	}
+	while read -r thread count max; do
+		acknowledged=$(awk -v t="$from" '$1 == "a" && NF == 3 && $3 < t { n = $2 } END { print n + 0 }' "$lab/s/ledger.$thread")
+		issued=$(awk -v t="$to" '$1 == "i" && NF == 3 && $3 <= t { n = $2 } END { print n + 0 }' "$lab/s/ledger.$thread")
+		if [ "$count" != "$max" ] || [ "$acknowledged" -gt "$max" ] || [ "$max" -gt "$issued" ]; then
+			lab_note "    thread $thread: $count of $max; acknowledged $acknowledged, issued $issued"
+			return 1
+		fi
+		entries=$((${entries:-0} + max))
+	done <"$3"
+}
+
+# maria_acknowledged FROM TO: how many writes were acknowledged in between
+maria_acknowledged() {
+	awk -v f="$1" -v t="$2" '$1 == "a" && NF == 3 && $3 > f && $3 < t' "$lab"/s/ledger.? | wc -l
+}
