@@ -226,7 +226,8 @@ maria_scene "$1"
 data=$lab/d/data
 scene_gated_vssd
 maria_writer
-scene_writer Clock --all-volumes --level system
+# It is the last to be prepared, so that volumes are flushed once more: a phase in which the server is prepared and not held.
+scene_writer Clock --all-volumes --level system --on PrepareSnapshot=delay:500
 maria_ledger
 for ((round = 1; round <= $(scene_level 1 2 20); round++)); do
 	restored "$round"
