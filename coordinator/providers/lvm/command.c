@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/mman.h>
 
 #include "common/cleanup.h"
@@ -285,4 +286,16 @@ bool lvm_is_plain(const char *text)
 		if (!isalnum((unsigned char)*text) && !strchr("_+.-/=!:&#", *text))
 			return false;
 	return true;
+}
+
+bool lvm_is_here(void)
+{
+	void *library;
+
+	if (access("/sys/class/misc/device-mapper", F_OK) < 0)
+		return false;
+	library = dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL);
+	if (library)
+		dlclose(library);
+	return library;
 }

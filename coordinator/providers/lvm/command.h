@@ -13,6 +13,9 @@
 
 #define LVM_COMMAND_SIZE 16384u
 
+/* Whether there can be logical volumes here at all: the kernel has device-mapper, and LVM is installed. */
+bool lvm_is_here(void);
+
 /* Runs a command such as "lvchange --addtag x vg/lv". Words must be of the characters that LVM allows in names and
  * tags; LVM takes at most 64. -1 with LVM's own words after `what`. Never while this process holds a volume group's
  * lock. */

@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/text.h"
+#include "coordinator/providers/lvm/command.h"
 #include "coordinator/providers/lvm/dm.h"
 #include "coordinator/providers/lvm/group.h"
 #include "coordinator/providers/lvm/ops.h"
@@ -186,6 +187,8 @@ int lvm_list(json_t *request, const struct fd_list *fds, json_t *answer, struct 
 	size_t i;
 
 	json_object_set_new(answer, "Filesystems", list);
+	if (!lvm_is_here())
+		return 0;
 	if (groups_read_all(&groups, err) < 0 || mounts_load(&mounts, err) < 0)
 		return -1;
 	json_array_foreach (groups.rows, i, row)

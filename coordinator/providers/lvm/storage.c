@@ -322,6 +322,8 @@ int lvm_storage_list(json_t *request, const struct fd_list *fds, json_t *answer,
 	autojson json_t *pvs = NULL;
 
 	json_object_update_new(answer, json_pack("{s[] s[] s[]}", "Groups", "Pools", "Associations"));
+	if (!lvm_is_here())
+		return 0;
 	if (groups_read(&groups, "", err) < 0)
 		return -1;
 	pvs = read_pvs(err);
