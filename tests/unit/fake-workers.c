@@ -51,7 +51,9 @@ struct workers *fake_workers_new(sd_event *event)
 	w->event = event;
 	w->volumes = json_array();
 	w->copies = json_object();
-	if (stat("/proc/self/exe", &st) < 0)
+	/* By a descriptor, as they are handed out: under valgrind the path alone leads elsewhere. */
+	autoclose int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (exe < 0 || fstat(exe, &st) < 0)
 		abort();
 	w->marker_dev = st.st_dev;
 	w->marker_ino = st.st_ino;
