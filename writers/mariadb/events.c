@@ -13,6 +13,8 @@
 #include "writers/mariadb/layout.h"
 #include "writers/mariadb/servers.h"
 
+#define REDO_LOG_INTERVAL (USEC_PER_SEC / 50)
+
 /* What is kept of a server from PrepareSnapshot to Thaw. The stages belong to the connection: however it ends, the server lets
  * go, and whoever still has it at Thaw knows that nothing was let through meanwhile. */
 struct hold {
@@ -232,6 +234,47 @@ static enum vss_result take_position(struct bundled_task *task, struct hold *hol
 	return VSS_RESULT_OK;
 }
 
+static enum vss_result ask_number(struct bundled_task *task, MYSQL *connection, const char *sql, uint64_t *ret)
+{
+	autorows MYSQL_RES *rows = NULL;
+	enum vss_result result = server_query(task, connection, "Asking for its redo log", sql, task->deadline, &rows);
+	MYSQL_ROW row = rows ? mysql_fetch_row(rows) : NULL;
+
+	if (result == VSS_RESULT_OK && (!row || !row[0]))
+		return bundled_fail(task, VSS_RESULT_NON_RETRYABLE, "The server does not say how far its redo log is written");
+	if (result == VSS_RESULT_OK)
+		*ret = strtoull(row[0], NULL, 10);
+	return result;
+}
+
+/* With innodb_flush_log_at_trx_commit=0 a commit is acknowledged before it is in the redo log, and no statement makes InnoDB
+ * write it, FLUSH ENGINE LOGS neither: its own thread does, within innodb_flush_log_at_timeout. */
+static enum vss_result await_redo_log(struct bundled_task *task, MYSQL *connection)
+{
+	static const char current[] = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS"
+				      " WHERE VARIABLE_NAME = 'INNODB_LSN_CURRENT'";
+	static const char flushed[] = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS"
+				      " WHERE VARIABLE_NAME = 'INNODB_LSN_FLUSHED'";
+	uint64_t until = clock_now() + bundled_setting_span(task->settings, task->name, "LockLimit");
+	uint64_t policy = 1, target = 0, done = 0;
+	enum vss_result result = ask_number(task, connection, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit", &policy);
+
+	if (result != VSS_RESULT_OK || policy != 0)
+		return result;
+	result = ask_number(task, connection, current, &target);
+	while (result == VSS_RESULT_OK) {
+		result = ask_number(task, connection, flushed, &done);
+		if (result != VSS_RESULT_OK || done >= target)
+			break;
+		(void)bundled_wait(task, -1, 0, clock_now() + REDO_LOG_INTERVAL);
+		if (clock_now() >= until || bundled_expired(task) < 0)
+			return bundled_fail(task, VSS_RESULT_TIMED_OUT,
+					    "Its redo log is not written within LockLimit=: innodb_flush_log_at_trx_commit is 0, and "
+					    "innodb_flush_log_at_timeout too long");
+	}
+	return result;
+}
+
 static enum vss_result hold_commits(struct bundled_task *task, struct hold *hold)
 {
 	enum vss_result result =
@@ -241,6 +284,8 @@ static enum vss_result hold_commits(struct bundled_task *task, struct hold *hold
 		result = stage(task, hold->connection, "BLOCK_DDL", "Blocking changes of tables");
 	if (result == VSS_RESULT_OK)
 		result = stage(task, hold->connection, "BLOCK_COMMIT", "Blocking commits");
+	if (result == VSS_RESULT_OK)
+		result = await_redo_log(task, hold->connection);
 	return result == VSS_RESULT_OK ? take_position(task, hold) : result;
 }
 
