@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -155,6 +156,16 @@ static void add_process(struct search *search, const char *pid, char *title)
 	add_candidate(search, candidate);
 }
 
+/* One in a container has another root: its paths and its ports are not ours. */
+static bool sees_our_root(const char *pid)
+{
+	struct stat own, other;
+	char path[64];
+
+	snprintf(path, sizeof path, "/proc/%.16s/root/", pid);
+	return stat("/", &own) == 0 && stat(path, &other) == 0 && own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
 static void add_processes(struct search *search)
 {
 	DIR *directory = opendir("/proc");
@@ -171,7 +182,8 @@ static void add_processes(struct search *search)
 		title[n] = '\0';
 		if (file)
 			fclose(file);
-		add_process(search, entry->d_name, title);
+		if (n > 0 && sees_our_root(entry->d_name))
+			add_process(search, entry->d_name, title);
 	}
 	closedir(directory);
 }
