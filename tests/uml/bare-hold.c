@@ -134,10 +134,10 @@ int main(int argc, char **argv)
 	control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
 	if (control < 0 || n_volumes == 0)
 		return 2;
+	sched_setscheduler(0, SCHED_FIFO, &realtime); /* which the threads inherit */
 	if (!serial)
 		start_threads();
 	mlockall(MCL_CURRENT);
-	sched_setscheduler(0, SCHED_FIFO, &realtime);
 	void (*run)(enum step) = serial ? run_serial : run_parallel;
 	if (expedited)
 		expedite('1');
