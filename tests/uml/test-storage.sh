@@ -135,12 +135,14 @@ in_time() {
 }
 
 at_max() {
-	local oldest newest
+	local oldest newest allocated
 
 	lap "at MaxSize the oldest copy goes, but none in use"
 	works resize shadowstorage --for /mnt/a --on vg --maxsize 96MB
 	oldest=$(copy_device /mnt/a)
-	works resize shadowstorage --for /mnt/a --on vg --maxsize 128MB
+	sleep 2 # what is still being written may have it extended
+	allocated=$(storage /mnt/a .Allocated)
+	works resize shadowstorage --for /mnt/a --on vg --maxsize $((allocated + (64 << 20)))
 	newest=$(copy_device /mnt/a)
 	[ "$(storage /mnt/a .Copies)" = 2 ] || die "there are $(storage /mnt/a .Copies) copies"
 	mount_readonly vg "${oldest##*/}" /mnt/copy
@@ -211,7 +213,9 @@ head -c 100M /dev/zero | tr "\0" a >/mnt/a/fill
 start_all
 rules
 in_time
-at_max
-pools
-[ "$VSSD_TEST_LEVEL" != long ] || full_group
+if [ "$VSSD_TEST_LEVEL" = long ]; then # minutes each
+	at_max
+	pools
+	full_group
+fi
 assert_healthy vg a

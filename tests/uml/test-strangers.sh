@@ -9,7 +9,7 @@ set -euo pipefail
 . "$SOURCE/tests/uml/sets.sh"
 
 n=2
-sets=$(count 1 2 50)
+sets=$(count 1 1 50)
 make_vg vg /dev/ubdb
 make_volumes "$n" ext4
 start_all
