@@ -36,6 +36,10 @@ make_mixed() {
 	volumes+=(/mnt/b)
 }
 
+has_size() {
+	[ "$(stat -c %s "$1")" -ge "$2" ]
+}
+
 # start_writer: increasing numbers round-robin over all volumes, and As to Bs on the first.
 start_writer() {
 	local volume
@@ -47,6 +51,8 @@ start_writer() {
 	spawn order "$BUILD/tests/uml/proof-writer" order "${writer_files[@]}"
 	spawn prefix "$BUILD/tests/uml/proof-writer" prefix "${volumes[0]}/prefix"
 	wait_for 20 test -s "${writer_files[-1]}" || die "the writer does not write"
+	# All As, so that whatever a copy shows has its full length.
+	wait_for 60 has_size "${volumes[0]}/prefix" $((512 * 4096)) || die "the file of As is not written"
 	sleep 0.3
 }
 
