@@ -172,10 +172,20 @@ let_go
 check "released" is_free
 check "without a complaint" not grep -q '"ok":false' "$lab/holder.log"
 
+# Stopped first: whichever died a moment before the other would still be seen, and everything released.
+kill_both() {
+	local halves
+
+	halves="$(releaser) $(executors)"
+	# shellcheck disable=SC2086 # words
+	kill -s STOP $halves
+	# shellcheck disable=SC2086
+	kill -s KILL $halves
+}
+
 lab_note "--- both halves killed"
 hold 30
-# shellcheck disable=SC2046 # words
-kill -s KILL "$(releaser)" $(executors)
+kill_both
 check "everything stays frozen" is_frozen
 check "status knows it" says "Held: $lab/ext4" vssctl status
 check "release goes by the list" says "released what is on its list" vssctl release --all
@@ -186,8 +196,7 @@ let_go
 lab_note "--- both halves killed, and a guard started anew"
 start_guard
 hold 30
-# shellcheck disable=SC2046 # words
-kill -s KILL "$(releaser)" $(executors)
+kill_both
 "$VSS_GUARD_PROGRAM" --run-directory "$VSS_GUARD_DIRECTORY" >>"$lab/guard.log" 2>&1 </dev/null 8>&- &
 disown
 check "it releases what it finds" lab_wait 5 list_is_empty
