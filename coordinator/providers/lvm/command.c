@@ -223,7 +223,7 @@ static int run_printing(char *line, char **ret_text, size_t *ret_length, struct 
 static int run_report(char *line, json_t **ret, struct err *err)
 {
 	autofree char *text = NULL;
-	size_t length;
+	size_t length = 0;
 	int r = run_printing(line, &text, &length, err);
 
 	if (r < 0)
