@@ -1,37 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A client that knows what a PostgreSQL server has promised it: THREADS connections enter numbers, each its own from 1 on, into
- * the tables ledger and ledger_far in one transaction, and note when each was issued and when it was acknowledged, in
- * microseconds of CLOCK_MONOTONIC: "i NUMBER TIME" and "a NUMBER TIME" in LOG.THREAD. A server that goes is waited for; the
- * number under way is then entered again.
- *
- * Usage: pg-ledger CONNINFO THREADS LOG, until SIGTERM */
+/* The ledger client (ledger-client.h) of PostgreSQL: enters each number into the tables ledger and ledger_far, in one transaction.
+ * Usage: pg-ledger CONNINFO THREADS LOG */
 #include <inttypes.h>
 #include <libpq-fe.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
-#include "common/clock.h"
-
-static atomic_bool ending;
-static const char *conninfo, *log_name;
+#include "tests/system/ledger-client.h"
 
 static const char enter[] =
 	"WITH a AS (INSERT INTO ledger VALUES (%u, %" PRIu64 ") ON CONFLICT DO NOTHING)"
 	" INSERT INTO ledger_far VALUES (%u, %" PRIu64 ") ON CONFLICT DO NOTHING";
 
-static PGconn *connect_again(PGconn *connection)
+static void *connect_to(const char *conninfo)
 {
-	PQfinish(connection);
-	usleep(50000);
 	return PQconnectdb(conninfo);
 }
 
-static bool enter_number(PGconn *connection, unsigned thread, uint64_t number)
+static bool enter_number(void *connection, unsigned thread, uint64_t number)
 {
 	char sql[256];
 
@@ -42,54 +27,14 @@ static bool enter_number(PGconn *connection, unsigned thread, uint64_t number)
 	return done;
 }
 
-static void *client(void *data)
+static void finish(void *connection)
 {
-	unsigned thread = (unsigned)(uintptr_t)data;
-	PGconn *connection = PQconnectdb(conninfo);
-	char name[512];
-
-	snprintf(name, sizeof name, "%s.%u", log_name, thread);
-	FILE *file = fopen(name, "we");
-	if (!file)
-		exit(1);
-	setvbuf(file, NULL, _IOLBF, 1 << 16);
-	for (uint64_t number = 1; !atomic_load(&ending); number++) {
-		fprintf(file, "i %" PRIu64 " %" PRIu64 "\n", number, clock_now());
-		bool done = enter_number(connection, thread, number);
-		while (!done && !atomic_load(&ending)) {
-			connection = connect_again(connection);
-			done = enter_number(connection, thread, number);
-		}
-		if (done)
-			fprintf(file, "a %" PRIu64 " %" PRIu64 "\n", number, clock_now());
-	}
-	fclose(file);
 	PQfinish(connection);
-	return NULL;
 }
 
 int main(int argc, char **argv)
 {
-	sigset_t signals;
-	int number;
+	static const struct ledger_database postgresql = { .connect = connect_to, .enter = enter_number, .close = finish };
 
-	if (argc != 4)
-		return 2;
-	conninfo = argv[1];
-	log_name = argv[3];
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	unsigned n = (unsigned)atoi(argv[2]);
-	pthread_t threads[64];
-	for (unsigned i = 0; i < n && i < 64; i++)
-		if (pthread_create(&threads[i], NULL, client, (void *)(uintptr_t)(i + 1)) != 0)
-			return 1;
-	puts("READY");
-	fflush(stdout);
-	sigwait(&signals, &number);
-	atomic_store(&ending, true);
-	for (unsigned i = 0; i < n && i < 64; i++)
-		pthread_join(threads[i], NULL);
-	return 0;
+	return ledger_client(&postgresql, argc, argv);
 }

@@ -6,58 +6,10 @@
 # Checks are called by name.
 # shellcheck disable=SC2317
 set -euo pipefail
-# shellcheck source=tests/system/scene.sh
-. "$(dirname "$0")/scene.sh"
+# shellcheck source=tests/system/redis.sh
+. "$(dirname "$0")/redis.sh"
 
-set="" entries=0
-
-ask() {
-	timeout 3 redis-cli -s "$lab/s/$1.sock" "${@:2}"
-}
-
-answers() {
-	[ "$(ask "$1" PING 2>/dev/null)" = PONG ]
-}
-
-# server NAME DIRECTORY [OPTION VALUE...]
-server() {
-	lab_spawn "$1" setpriv --reuid="$user" --regid="$group" --clear-groups -- redis-server --port 0 --unixsocket "$lab/s/$1.sock" \
-		--unixsocketperm 777 --dir "$2" --save "" --daemonize no "${@:3}"
-	lab_wait 10 answers "$1" || lab_die "the server $1 does not start: $(tail -n 5 "$lab/$1.log")"
-}
-
-ledger() {
-	lab_spawn ledger "$lab/redis-ledger" "$lab/s/main.sock" 4 "$lab/ledger"
-	lab_wait 10 grep -q READY "$lab/ledger.log" || lab_die "the ledger does not start"
-}
-
-# writer [LINE...]: the writer anew, with these lines more.
-writer() {
-	lab_stop writer 2>/dev/null || true
-	lab_wait 5 scene_is_absent Redis || true
-	printf '[Redis]\nSocket=%s\nConfig=%s\nProcesses=no\nCommandLimit=1s\n' "$lab/s/main.sock" "$lab/etc/*.conf" >"$lab/writer.conf"
-	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/writer.conf"
-	rm -f "$lab/writer.log"
-	lab_spawn writer "$build/writers/redis/vss-redis-writer" --config "$lab/writer.conf"
-	lab_wait 15 grep -q 'registered' "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
-}
-
-# promises FROM TO NAME: what was acknowledged before FROM is there, nothing that was issued after TO, no holes.
-promises() {
-	local thread count max acknowledged issued
-
-	for thread in 1 2 3 4; do
-		count=$(ask "$3" ZCARD "ledger:$thread")
-		max=$(ask "$3" ZREVRANGE "ledger:$thread" 0 0)
-		acknowledged=$(awk -v t="$1" '$1 == "a" && NF == 3 && $3 < t { n = $2 } END { print n + 0 }' "$lab/ledger.$thread")
-		issued=$(awk -v t="$2" '$1 == "i" && NF == 3 && $3 <= t { n = $2 } END { print n + 0 }' "$lab/ledger.$thread")
-		if [ "$count" != "${max:-0}" ] || [ "$acknowledged" -gt "$count" ] || [ "$count" -gt "$issued" ]; then
-			lab_note "    thread $thread: $count of $max; acknowledged $acknowledged, issued $issued"
-			return 1
-		fi
-		entries=$((entries + count))
-	done
-}
+set=""
 
 document() {
 	local record
@@ -86,8 +38,8 @@ good_set() {
 	vssctl expose --shadow "$(scene_result '.Shadows[0].Shadow')" "$lab/exposed" >/dev/null
 	cp -a "$lab/exposed/redis" "$lab/s/restored"
 	vssctl unexpose --shadow "$(scene_result '.Shadows[0].Shadow')" >/dev/null
-	server restored "$lab/s/restored" "$@"
-	check "every promise is kept" promises "${from:-$(scene_when Clock Freeze)}" "$to" restored
+	redis_server restored "$lab/s/restored" "$@"
+	check "every promise is kept" redis_promises "${from:-$(scene_when Clock Freeze)}" "$to" restored
 	lab_stop restored
 	rm -r "$lab/s/restored"
 	check "the server is writable" is_writable
@@ -96,11 +48,11 @@ good_set() {
 }
 
 has_rewritten() {
-	ask main INFO persistence | grep -q "aof_rewrite_in_progress:0"
+	redis_ask main INFO persistence | grep -q "aof_rewrite_in_progress:0"
 }
 
 is_writable() {
-	equal "$(ask main SET probe "$RANDOM")" OK
+	equal "$(redis_ask main SET probe "$RANDOM")" OK
 }
 
 # fails WORDS
@@ -124,7 +76,7 @@ during() {
 restart() {
 	kill -KILL "$(redis_pid)"
 	wait "${lab_pid[main]}" 2>/dev/null || true
-	server main "$volume/redis" --appendonly yes
+	redis_server main "$volume/redis" --appendonly yes
 }
 
 redis_pid() {
@@ -157,17 +109,17 @@ bad_days() {
 	check "it is writable" is_writable
 
 	begin "the pause is ended by somebody else while the copies are made"
-	during cut ask main CLIENT UNPAUSE >/dev/null
+	during cut redis_ask main CLIENT UNPAUSE >/dev/null
 	fails "Thaw: .*somebody else ended the pause"
 
 	begin "the pause expires"
-	writer PauseLimit=200ms
+	redis_writer PauseLimit=200ms
 	during cut true
 	fails "Thaw: .*PauseLimit"
 	check "it is writable at once" is_writable
 
 	begin "the writer is killed while the server is held"
-	writer PauseLimit=3s
+	redis_writer PauseLimit=3s
 	during cut kill_writer
 	check "the set fails" differ "$code" 0
 	check "the server is writable within the limit" lab_wait 4 is_writable 2>/dev/null
@@ -175,23 +127,23 @@ bad_days() {
 	unset "lab_pid[writer]"
 
 	begin "a wrong password"
-	ask main CONFIG SET requirepass right >/dev/null
+	redis_ask main CONFIG SET requirepass right >/dev/null
 	echo wrong >"$lab/password"
 	mkdir -p "$lab/etc"
 	printf 'port 0\nunixsocket %s\ndir %s\n' "$lab/s/main.sock" "$volume/redis" >"$lab/etc/main.conf"
-	writer "PasswordFile=$lab/password"
+	redis_writer "PasswordFile=$lab/password"
 	try create shadow --for "$volume"
 	fails "PrepareSnapshot: .*AUTH: WRONGPASS.*correct User="
 	echo right >"$lab/password"
-	writer "PasswordFile=$lab/password"
+	redis_writer "PasswordFile=$lab/password"
 	try create shadow --for "$volume"
 	check "and with the right one the set is made" equal "$code" 0
-	ask main -a right --no-auth-warning CONFIG SET requirepass "" >/dev/null
+	redis_ask main -a right --no-auth-warning CONFIG SET requirepass "" >/dev/null
 
 	begin "the server does not run"
-	lab_stop ledger
+	lab_stop redis_ledger
 	lab_stop main
-	writer
+	redis_writer
 	try create shadow --for "$volume" --json
 	check "the set is made" equal "$code" 0
 	set=$(scene_result .Set)
@@ -200,29 +152,27 @@ bad_days() {
 
 scene_start "$1" redis-server redis-cli setpriv
 [ -x "$build/writers/redis/vss-redis-writer" ] || scene_skip "the writer is not built"
-user=$(id -u redis 2>/dev/null || id -u nobody) group=$(id -g redis 2>/dev/null || id -g nobody)
-chmod 0711 "$lab"
-install -d -o "$user" -g "$group" "$lab/s" "$volume/redis"
-cp "$build/tests/system/redis-ledger" "$lab/redis-ledger"
-server main "$volume/redis" --appendonly yes --appendfsync everysec
+redis_begin
+install -d -o "$redis_user" -g "$redis_group" "$volume/redis"
+redis_server main "$volume/redis" --appendonly yes --appendfsync everysec
 scene_configure PrepareSnapshot=5s Freeze=5s Event=20s
 scene_gated_vssd
-writer
+redis_writer
 # It is the last to prepare, so that there is a flush to be kept from.
 scene_writer Clock --all-volumes --on PrepareSnapshot=delay:400
-ledger
+redis_ledger
 sleep 0.5
 for ((round = 1; round <= $(scene_level 1 1 20); round++)); do
 	for policy in everysec always; do
 		begin "append-only file, fsync $policy, round $round"
-		ask main CONFIG SET appendfsync "$policy" >/dev/null
+		redis_ask main CONFIG SET appendfsync "$policy" >/dev/null
 		good_set "append-only file" "" --appendonly yes
 	done
 	begin "dump, round $round"
-	ask main CONFIG SET appendonly no >/dev/null
+	redis_ask main CONFIG SET appendonly no >/dev/null
 	since=$(scene_now)
 	good_set dump "$since"
-	ask main CONFIG SET appendonly yes >/dev/null
+	redis_ask main CONFIG SET appendonly yes >/dev/null
 	lab_wait 10 has_rewritten
 done
 bad_days
