@@ -34,7 +34,6 @@ int half_start(struct half *half, const char *program, const char *run_directory
 		half->pid = 0;
 		return err_errno(err, r, VSS_E_OUT_OF_MEMORY, "vss-guard cannot start its executor");
 	}
-	half->child = true;
 	half->pidfd = pidfd_open(half->pid, 0);
 	if (half->pidfd < 0) {
 		r = errno;
@@ -61,10 +60,14 @@ void half_kill(struct half *half)
 		pidfd_send_signal(half->pidfd, SIGKILL, NULL, 0);
 }
 
+void half_forget(struct half *half)
+{
+	half_kill(half);
+	half_bury(half);
+}
+
 void half_bury(struct half *half)
 {
-	if (half->child && half->pidfd >= 0)
-		waitid(P_PIDFD, (id_t)half->pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG);
 	if (half->pidfd >= 0)
 		close(half->pidfd);
 	if (half->socket >= 0)

@@ -11,7 +11,6 @@ struct half {
 	pid_t pid; /* 0: none */
 	int pidfd, socket;
 	bool ready; /* locked in memory: may be armed */
-	bool child; /* ours to wait for */
 };
 
 #define HALF_NONE ((struct half){ .pidfd = -1, .socket = -1 })
@@ -21,5 +20,7 @@ int half_start(struct half *half, const char *program, const char *run_directory
 /* Takes over one that another releaser started: it can be killed and its end can be seen. No half when it has ended. */
 void half_adopt(struct half *half, pid_t pid);
 void half_kill(struct half *half);
-/* It has ended: gives its number back, closes what led to it. */
+/* Kills it and forgets it, however long it takes to end: only for one that holds nothing. */
+void half_forget(struct half *half);
+/* It has ended: closes what led to it. Its number was given back by the kernel (SA_NOCLDWAIT). */
 void half_bury(struct half *half);

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 
 #include "common/cleanup.h"
+#include "coordinator/guard/message.h"
 #include "coordinator/guard/releaser.h"
 
 #define PRIORITY 50
@@ -74,6 +75,8 @@ static int take_signals(void)
 {
 	sigset_t set;
 
+	/* The kernel reaps executors: one that may be forgotten is not waited for. */
+	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT }, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -132,18 +135,31 @@ int releaser_reserve(struct releaser *r, struct err *err)
 	return r->reserve.pid ? 0 : half_start(&r->reserve, r->program, r->run_directory, err);
 }
 
+/* One that ends closes its socket before its pidfd tells: not waited for, since whoever polls a closed socket at a
+ * higher priority keeps it, on one CPU, from ending at all. */
 static void reserve_event(struct releaser *r, bool ended)
 {
-	char word = 0;
+	int word = ended ? -1 : message_receive(r->reserve.socket, NULL, 0, NULL);
 
-	if (!ended && recv(r->reserve.socket, &word, 1, MSG_DONTWAIT) == 1)
+	if (word == WORD_READY)
 		r->reserve.ready = true;
-	else
-		half_kill(&r->reserve); /* it has closed its end */
-	if (ended) {
-		half_bury(&r->reserve);
-		r->reserve_due = clock_now() + RESERVE_RETRY / 10;
+	if (word >= 0)
+		return;
+	half_forget(&r->reserve);
+	r->reserve_due = clock_now() + RESERVE_RETRY / 10;
+}
+
+/* For a window whose executor ended before anything was held. */
+static void replace_executor(struct releaser *r, struct window *w)
+{
+	struct err err = { 0 };
+
+	if (r->reserve.pid || half_start(&r->reserve, r->program, r->run_directory, &err) == 0) {
+		window_take_half(w, &r->reserve);
+		return;
 	}
+	fprintf(stderr, "vss-guard: %s\n", err.text);
+	window_fence(w, FAULT_EXECUTOR);
 }
 
 /* Nothing is started while anything is held. */
@@ -256,6 +272,8 @@ static void step(struct releaser *r)
 
 	for (size_t i = r->n_windows; i-- > 0;) {
 		window_step(r->windows[i]);
+		if (window_wants_half(r->windows[i]))
+			replace_executor(r, r->windows[i]);
 		if (r->windows[i]->state == WINDOW_OVER) {
 			window_free(r->windows[i]);
 			r->windows[i] = r->windows[--r->n_windows];

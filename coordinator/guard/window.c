@@ -19,6 +19,10 @@
 /* After this the client hears, with the names of what is stuck. */
 #define STUCK_AFTER (700 * USEC_PER_MSEC)
 #define RELEASE_PATIENCE (2 * USEC_PER_SEC) /* for an executor that was told to release */
+/* An executor that does not say in time that it is armed is replaced, so often. All of it is shorter than vssd waits.
+ */
+#define ARM_PATIENCE (800 * USEC_PER_MSEC)
+#define REPLACE_MAX 2
 
 /* ---- what concerns all windows ---- */
 
@@ -94,13 +98,41 @@ static int prepare(struct window *w, struct board *plan, json_t *text, struct er
 	return -1;
 }
 
+/* Its executor is lost before it was told to go: nothing was begun, and another one may do it as well. */
+static void lose_half(struct window *w)
+{
+	half_forget(&w->half);
+	no_longer_expedite(w);
+	w->release.holder = 0;
+	w->state = WINDOW_ARMING;
+	if (w->replaced++ == REPLACE_MAX)
+		window_fence(w, FAULT_EXECUTOR);
+}
+
 static void tell_half(struct window *w)
 {
 	int fds[BOARD_FDS_MAX + 2] = { w->board_fd, w->control };
 
 	memcpy(fds + 2, w->fds, w->n_fds * sizeof *fds);
 	if (message_send(w->half.socket, WORD_ARM, fds, w->n_fds + 2) < 0)
-		window_fence(w, FAULT_EXECUTOR);
+		lose_half(w);
+}
+
+bool window_wants_half(const struct window *w)
+{
+	return w->state == WINDOW_ARMING && w->half.pid == 0;
+}
+
+void window_take_half(struct window *w, struct half *half)
+{
+	w->half = *half;
+	*half = HALF_NONE;
+	w->board->executor = w->half.pid;
+	w->board->executor_start = process_start(w->half.pid);
+	w->release.holder = w->half.pid;
+	w->half_due = clock_now() + ARM_PATIENCE;
+	if (w->half.ready)
+		tell_half(w);
 }
 
 int window_new(struct window **ret, json_t *plan, int *fds, size_t n_fds, int directory, struct half *half,
@@ -120,13 +152,7 @@ int window_new(struct window **ret, json_t *plan, int *fds, size_t n_fds, int di
 		window_free(w);
 		return -1;
 	}
-	w->half = *half;
-	*half = HALF_NONE;
-	w->board->executor = w->half.pid;
-	w->board->executor_start = process_start(w->half.pid);
-	w->release.holder = w->half.pid;
-	if (w->half.ready)
-		tell_half(w);
+	window_take_half(w, half);
 	*ret = w;
 	return 0;
 }
@@ -191,15 +217,33 @@ static json_t *held_answer(const struct window *w)
 	return text;
 }
 
-int window_go(struct window *w, struct err *err)
+static void begin(struct window *w)
 {
-	if (w->state != WINDOW_ARMED)
-		return err_set(err, VSS_E_BAD_STATE, "The window is not armed, or has begun already");
 	expedite(w);
 	w->state = WINDOW_RUNNING;
 	if (message_send(w->half.socket, WORD_GO, NULL, 0) < 0)
-		window_fence(w, FAULT_EXECUTOR);
+		lose_half(w);
+}
+
+int window_go(struct window *w, struct err *err)
+{
+	if (!w->told || w->going)
+		return err_set(err, VSS_E_BAD_STATE, "The window is not armed, or has begun already");
+	w->going = true;
+	if (w->state == WINDOW_ARMED)
+		begin(w);
 	return 0;
+}
+
+static void armed(struct window *w)
+{
+	w->state = WINDOW_ARMED;
+	if (w->going) {
+		begin(w);
+	} else if (!w->told) {
+		w->told = true;
+		answer(w, json_pack("{sb sI}", "ok", 1, "Deadline", (json_int_t)w->deadline));
+	}
 }
 
 int window_release(struct window *w, struct err *err)
@@ -270,13 +314,14 @@ void window_heard(struct window *w)
 		if (w->state == WINDOW_ARMING)
 			tell_half(w);
 	} else if (word == WORD_ARMED && w->state == WINDOW_ARMING) {
-		w->state = WINDOW_ARMED;
-		answer(w, json_pack("{sb sI}", "ok", 1, "Deadline", (json_int_t)w->deadline));
+		armed(w);
 	} else if (word == WORD_HELD && w->state == WINDOW_RUNNING) {
 		w->state = WINDOW_HELD;
 		answer(w, held_answer(w));
 	} else if (word == WORD_DONE) {
 		done(w);
+	} else if (word != 0 && w->state <= WINDOW_ARMED) {
+		lose_half(w);
 	} else if (word != 0) {
 		/* Nonsense, a refusal, or its end, which the pidfd tells too. */
 		close(steal_fd(w->half.socket));
@@ -289,6 +334,10 @@ void window_half_ended(struct window *w)
 {
 	if (w->half.socket >= 0 && w->state < WINDOW_FENCED)
 		window_heard(w);
+	if (w->half.pid > 0 && w->state <= WINDOW_ARMED)
+		lose_half(w);
+	if (w->half.pid == 0)
+		return;
 	half_bury(&w->half);
 	w->release.holder = 0;
 	w->sweep_due = 0;
@@ -323,6 +372,8 @@ void window_step(struct window *w)
 	crew_clear(w->crew);
 	if (w->state < WINDOW_FENCED && clock_now() >= w->deadline)
 		window_fence(w, FAULT_DEADLINE);
+	else if (w->state == WINDOW_ARMING && w->half.pid > 0 && clock_now() >= w->half_due)
+		lose_half(w);
 	else if (w->state == WINDOW_FENCED)
 		step_fenced(w);
 	if (w->state == WINDOW_CLOSING && crew_idle(w->crew, 0) && w->half.pid == 0)
@@ -331,7 +382,12 @@ void window_step(struct window *w)
 
 uint64_t window_due(const struct window *w)
 {
+	if (w->state == WINDOW_ARMING && w->half_due < w->deadline)
+		return w->half_due;
 	if (w->state < WINDOW_FENCED)
 		return w->deadline;
-	return w->state == WINDOW_FENCED ? w->sweep_due : clock_now() + SLOW_SWEEP_INTERVAL;
+	if (w->state == WINDOW_FENCED && release_pending(&w->release) > 0)
+		return w->sweep_due;
+	/* The executor's end is polled for: whoever asks again at once keeps it, on one CPU, from coming. */
+	return clock_now() + SLOW_SWEEP_INTERVAL;
 }

@@ -14,7 +14,7 @@
 #include "coordinator/guard/release.h"
 
 enum window_state {
-	WINDOW_ARMING,
+	WINDOW_ARMING, /* also again, with another executor, when the first one ended with nothing begun */
 	WINDOW_ARMED,
 	WINDOW_RUNNING,
 	WINDOW_HELD,
@@ -34,8 +34,12 @@ struct window {
 	struct crew *crew;
 	struct half half;
 	struct release release;
+	unsigned replaced; /* executors that ended before anything was begun */
+	uint64_t half_due; /* the executor has to answer by then, while ARMING */
 	uint64_t deadline, fenced_at, sweep_due;
 	bool counted; /* among those for which grace periods are expedited */
+	bool told;    /* the client, that it is armed */
+	bool going;   /* it has said go */
 
 	/* Hears of every answer: at ARMED, HELD, and the end. NULL once the client is gone. */
 	void (*tell)(struct window *window, json_t *answer, void *client);
@@ -49,6 +53,10 @@ int window_new(struct window **ret, json_t *plan, int *fds, size_t n_fds, int di
 /* What a guard that ended has left on its list: fenced at once. */
 int window_adopt(struct window **ret, int board_fd, int directory, struct err *err);
 struct window *window_free(struct window *window); /* must be over */
+
+/* Its executor is lost, with nothing begun: another one has to be given. */
+bool window_wants_half(const struct window *window);
+void window_take_half(struct window *window, struct half *half);
 
 int window_go(struct window *window, struct err *err);
 int window_release(struct window *window, struct err *err);

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -160,6 +161,116 @@ static void refuses_a_plan(void **state)
 	window_close(w);
 }
 
+/* All of the guard on one CPU, where a releaser that spins keeps its executor, which has a lower priority, from ending.
+ */
+static void start_guard_on_one_cpu(struct scene *s)
+{
+	cpu_set_t before, one;
+	int cpu = 0;
+
+	assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+	while (!CPU_ISSET(cpu, &before))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+	start_guard(s);
+	assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+/* The one child that the releaser has at rest; 0: none yet. */
+static pid_t executor_of(const struct scene *s)
+{
+	char path[64];
+	int pid = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", s->pid, s->pid);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	if (fscanf(f, "%d", &pid) != 1)
+		pid = 0;
+	fclose(f);
+	return pid;
+}
+
+static pid_t wait_for_executor(const struct scene *s, pid_t before)
+{
+	pid_t pid = executor_of(s);
+
+	for (int i = 0; i < 500 && (pid == 0 || pid == before); i++) {
+		poll(NULL, 0, 10);
+		pid = executor_of(s);
+	}
+	assert_int_not_equal(pid, 0);
+	assert_int_not_equal(pid, before);
+	return pid;
+}
+
+/* The window is armed and run as far as /proc can be: into the refusal to freeze it. */
+static void assert_window(struct scene *s)
+{
+	struct err err = { 0 };
+	struct window *w = arm(s, &err);
+
+	assert_non_null(w);
+	assert_string_equal(s->err.text, "");
+	window_go(w, on_answer);
+	run_until_answered(s, s->answers + 1);
+	assert_non_null(strstr(s->err.text, "/proc"));
+	window_close(w);
+}
+
+/* Whenever the set comes after it. */
+static void executor_killed_at_rest(void **state)
+{
+	static const int pauses[] = { 150, 5, 0 }; /* ms */
+	struct scene *s = *state;
+	pid_t executor = 0;
+
+	start_guard_on_one_cpu(s);
+	for (size_t i = 0; i < ARRAY_SIZE(pauses); i++) {
+		executor = wait_for_executor(s, executor);
+		poll(NULL, 0, 50); /* it is ready */
+		kill(executor, SIGKILL);
+		poll(NULL, 0, pauses[i]);
+		assert_window(s);
+	}
+	/* And without a set. */
+	executor = wait_for_executor(s, 0);
+	kill(executor, SIGKILL);
+	wait_for_executor(s, executor);
+}
+
+static void executor_stopped_at_rest(void **state)
+{
+	struct scene *s = *state;
+	uint64_t begin = clock_now();
+
+	start_guard_on_one_cpu(s);
+	poll(NULL, 0, 50);
+	kill(wait_for_executor(s, 0), SIGSTOP);
+	assert_window(s);
+	assert_true(clock_now() - begin < 2 * USEC_PER_SEC);
+}
+
+/* Nothing is held yet: another one takes the window over. */
+static void executor_killed_when_armed(void **state)
+{
+	struct scene *s = *state;
+	struct err err = { 0 };
+
+	start_guard_on_one_cpu(s);
+	struct window *w = arm(s, &err);
+	assert_non_null(w);
+	kill(wait_for_executor(s, 0), SIGKILL);
+	poll(NULL, 0, 100);
+	window_go(w, on_answer);
+	run_until_answered(s, 2);
+	assert_non_null(strstr(s->err.text, "/proc"));
+	window_close(w);
+	assert_window(s);
+}
+
 static void ends(void **state)
 {
 	struct scene *s = *state;
@@ -200,7 +311,13 @@ static void says_nothing(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = { TEST(absent), TEST(fails_to_freeze), TEST(refuses_a_plan), TEST(ends),
+	const struct CMUnitTest tests[] = { TEST(absent),
+					    TEST(fails_to_freeze),
+					    TEST(refuses_a_plan),
+					    TEST(executor_killed_at_rest),
+					    TEST(executor_stopped_at_rest),
+					    TEST(executor_killed_when_armed),
+					    TEST(ends),
 					    TEST(says_nothing) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
