@@ -13,7 +13,7 @@
 #include "common/text.h"
 
 /* With the layout's number: a board is read by a vss-guard of another version after an upgrade. */
-static const char magic[8] = "vssbrd1";
+static const char magic[8] = "vssbrd2";
 
 static void name_of(const struct board *board, char name[80])
 {

@@ -42,12 +42,15 @@ struct object {
 	int32_t fd;	  /* of a filesystem: index into the window's descriptors */
 	uint8_t fsid[16]; /* of a btrfs: its device numbers lead nowhere */
 	bool is_btrfs;
+	bool is_read_only;	    /* already before */
 	char name[BOARD_NAME_SIZE]; /* of the device, or a path of the filesystem */
 
 	_Atomic uint32_t state;
 	_Atomic int32_t holder;
-	_Atomic bool stolen;   /* it was not we who released it */
-	_Atomic int32_t error; /* negative errno of the last try */
+	_Atomic int32_t thawer; /* the thread of the executor that is thawing a btrfs */
+	_Atomic bool stolen;	/* it was not we who released it */
+	_Atomic bool forced;	/* its kernel has made it read-only meanwhile */
+	_Atomic int32_t error;	/* negative errno of the last try */
 	_Atomic uint64_t held_at, freed_at;
 };
 
@@ -79,6 +82,7 @@ enum fault_kind {
 	FAULT_RESUME,	     /* object */
 	FAULT_THAWED,	     /* object: by somebody else */
 	FAULT_THAW,	     /* object */
+	FAULT_FORCED,	     /* object: read-only since it was thawed */
 	FAULT_DEADLINE,
 	FAULT_ORDER,	/* release --all */
 	FAULT_CLIENT,	/* it broke off */
@@ -99,7 +103,8 @@ struct board {
 	int32_t executor;
 	uint64_t executor_start; /* tells it from a later process with its number */
 
-	_Atomic bool revoked; /* nothing more may be held */
+	_Atomic bool revoked;	      /* nothing more may be held */
+	_Atomic int32_t condemned_by; /* the process that is about to kill the executor */
 	_Atomic uint32_t fault;
 	uint32_t fault_what;
 	int32_t fault_error;

@@ -105,7 +105,7 @@ static int arm(struct executor *x, size_t n)
 	if (n < 2 || board_map(x->fds[0], &board, &err) < 0)
 		return -1;
 	size_t threads = board_objects(board) > board->n_cuts ? board_objects(board) : board->n_cuts;
-	x->run.release = (struct release){ .board = board, .control = x->fds[1], .fds = x->fds + 2 };
+	x->run.release = (struct release){ .board = board, .control = x->fds[1], .fds = x->fds + 2, .mortal = true };
 	return crew_new(&x->run.release.crew, threads, &err);
 }
 

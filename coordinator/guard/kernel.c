@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 
 #define MESSAGE_SIZE 128
 
@@ -25,6 +27,13 @@ static int freeze(int fd)
 static int thaw(int fd)
 {
 	return ioctl(fd, FITHAW, 0) < 0 ? -errno : 0;
+}
+
+static bool is_read_only(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (fs.f_flags & ST_RDONLY);
 }
 
 /* The kernel's own spelling of a device number in 64 bits. */
@@ -97,6 +106,7 @@ static int snapshot(int source, int store, const char *name, bool read_only)
 const struct kernel real_kernel = {
 	.freeze = freeze,
 	.thaw = thaw,
+	.is_read_only = is_read_only,
 	.suspend = suspend,
 	.resume = resume,
 	.status = status,

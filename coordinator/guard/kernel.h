@@ -17,6 +17,7 @@ struct device_status {
 struct kernel {
 	int (*freeze)(int fd);
 	int (*thaw)(int fd);
+	bool (*is_read_only)(int fd);
 	/* Of the device with this number, through the descriptor of /dev/mapper/control. Suspends without locking a
 	 * filesystem: that is frozen already, and freezes must not nest. */
 	int (*suspend)(int control, uint32_t major, uint32_t minor);

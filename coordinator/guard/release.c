@@ -4,10 +4,14 @@
 #include "coordinator/guard/release.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "coordinator/guard/guard.h"
 #include "coordinator/guard/mount-search.h"
@@ -44,6 +48,63 @@ static void free_device(const struct release *release, struct object *object, bo
 	atomic_store(&object->error, r);
 }
 
+/* Whoever has condemned us and is gone itself does not count. */
+static bool is_condemned(const struct board *board)
+{
+	int32_t by = atomic_load(&board->condemned_by);
+
+	return by != 0 && (kill(by, 0) == 0 || errno != ESRCH);
+}
+
+/* btrfs reads its superblocks when it is thawed. In a thread that is being killed that read fails, which btrfs takes
+ * for a stranger's write: it makes itself read-only for good, and reports success. So the thread is on the board before
+ * the board is looked at once more: whoever condemns us and then reads the board either sees it or has stopped us. */
+static int thaw_btrfs(const struct release *release, struct object *object, int fd)
+{
+	int r = -EAGAIN;
+
+	if (!release->mortal)
+		return guard_kernel->thaw(fd);
+	atomic_store(&object->thawer, (int32_t)syscall(SYS_gettid));
+	if (!is_condemned(release->board))
+		r = guard_kernel->thaw(fd);
+	atomic_store(&object->thawer, 0);
+	return r;
+}
+
+/* A stopped thread is not within an ioctl. */
+static bool is_running(pid_t process, int32_t thread)
+{
+	char path[64], text[512];
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/stat", process, thread);
+	autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	const char *state = strrchr(text, ')');
+	return state && state[1] == ' ' && !strchr("TtXZ", state[2]);
+}
+
+bool release_is_delicate(const struct release *release)
+{
+	for (size_t i = 0; i < board_objects(release->board); i++) {
+		int32_t thread = atomic_load(&release->board->objects[i].thawer);
+		if (thread != 0 && release->holder > 0 && is_running(release->holder, thread))
+			return true;
+	}
+	return false;
+}
+
+static void look_whether_forced(const struct release *release, struct object *object, int fd)
+{
+	if (!object->is_btrfs || object->is_read_only || !guard_kernel->is_read_only(fd))
+		return;
+	atomic_store(&object->forced, true);
+	board_fault(release->board, FAULT_FORCED, (size_t)(object - release->board->objects), 0);
+}
+
 /* A thaw while the freeze is under way waits for it, or finds nothing frozen. */
 static void free_filesystem(const struct release *release, struct object *object, bool settled)
 {
@@ -55,7 +116,9 @@ static void free_filesystem(const struct release *release, struct object *object
 		r = *fd < 0 ? *fd : 0;
 	}
 	if (r == 0)
-		r = guard_kernel->thaw(*fd);
+		r = object->is_btrfs ? thaw_btrfs(release, object, *fd) : guard_kernel->thaw(*fd);
+	if (*fd >= 0 && (r == 0 || r == -EINVAL))
+		look_whether_forced(release, object, *fd);
 	if (r == 0)
 		set_freed(object, false);
 	else if ((r == -EINVAL && settled) || r == -ENOENT)

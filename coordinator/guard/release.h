@@ -15,7 +15,11 @@ struct release {
 	int *fds;	   /* the window's descriptors; -1: to be opened when needed */
 	/* The process whose threads may be within the ioctls that hold; 0 when there is none (any more). */
 	pid_t holder;
+	bool mortal; /* we are the executor: whoever fences kills us */
 };
+
+/* The executor is thawing a btrfs: it must not be killed before that has returned. */
+bool release_is_delicate(const struct release *release);
 
 /* Starts an attempt for every object that may be held and whose thread is idle; to be called again, every few
  * milliseconds while something is in flight, until release_pending is 0. */

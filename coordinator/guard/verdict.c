@@ -47,6 +47,8 @@ static int object_error(const struct board *board, struct err *err)
 			       "fsfreeze on it, "
 			       "and try again",
 			       o->name);
+	case FAULT_FORCED: /* the rest is said of each */
+		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "A filesystem was damaged while it was held");
 	default:
 		return err_errno(err, error, VSS_E_UNEXPECTED_PROVIDER_ERROR,
 				 "%s could not be thawed at once (see vssctl status)", o->name);
@@ -83,6 +85,16 @@ static void name_stuck(const struct board *board, struct err *err)
 	}
 }
 
+static void name_forced(const struct board *board, struct err *err)
+{
+	for (size_t i = 0; i < board_objects(board); i++)
+		if (atomic_load(&board->objects[i].forced))
+			text_append(err->text, sizeof err->text,
+				    ". %s is read-only since it was thawed; its kernel does that when whoever thaws it "
+				    "is killed. Unmount it and mount it again",
+				    board->objects[i].name);
+}
+
 static int window_error(const struct board *board, struct err *err)
 {
 	switch (atomic_load(&board->fault)) {
@@ -110,6 +122,7 @@ static int window_error(const struct board *board, struct err *err)
 		err_set(err, VSS_E_CANCELLED, "vss-guard is being stopped; everything was released");
 	}
 	name_stuck(board, err);
+	name_forced(board, err);
 	return -1;
 }
 
@@ -126,8 +139,10 @@ int verdict_error(const struct board *board, struct err *err)
 	case FAULT_RESUME:
 	case FAULT_THAWED:
 	case FAULT_THAW:
+	case FAULT_FORCED:
 		object_error(board, err);
 		name_stuck(board, err);
+		name_forced(board, err);
 		return -1;
 	case FAULT_LIVE:
 	case FAULT_EMPTY:

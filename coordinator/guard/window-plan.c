@@ -268,6 +268,7 @@ static int read_btrfs_id(int fd, struct object *object)
 		return -1;
 	memcpy(object->fsid, info.fsid, sizeof object->fsid);
 	object->is_btrfs = true;
+	object->is_read_only = guard_kernel->is_read_only(fd);
 	return 0;
 }
 

@@ -282,12 +282,20 @@ static void end(struct window *w)
 	crew_post(w->crew, 0, close_all, w, 0);
 }
 
+/* Nothing new is begun by a condemned executor, so that there is time to wait for what must not be broken off. */
+static void kill_half(struct window *w)
+{
+	if (!release_is_delicate(&w->release))
+		half_kill(&w->half);
+}
+
 void window_fence(struct window *w, enum fault_kind fault)
 {
 	if (w->state >= WINDOW_FENCED)
 		return;
 	atomic_store(&w->board->revoked, true);
-	half_kill(&w->half);
+	atomic_store(&w->board->condemned_by, (int32_t)getpid());
+	kill_half(w);
 	board_fault(w->board, fault, 0, 0);
 	w->state = WINDOW_FENCED;
 	w->fenced_at = clock_now();
@@ -358,6 +366,7 @@ static void sweep(struct window *w)
 
 static void step_fenced(struct window *w)
 {
+	kill_half(w);
 	sweep(w);
 	if (release_pending(&w->release) == 0 && w->half.pid == 0)
 		end(w);
@@ -388,6 +397,8 @@ uint64_t window_due(const struct window *w)
 		return w->deadline;
 	if (w->state == WINDOW_FENCED && release_pending(&w->release) > 0)
 		return w->sweep_due;
+	if (w->state == WINDOW_FENCED && release_is_delicate(&w->release))
+		return clock_now() + SWEEP_INTERVAL;
 	/* The executor's end is polled for: whoever asks again at once keeps it, on one CPU, from coming. */
 	return clock_now() + SLOW_SWEEP_INTERVAL;
 }

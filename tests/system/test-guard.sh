@@ -229,4 +229,37 @@ kill "$(releaser)"
 check "releases everything" lab_wait 3 list_is_empty
 check "everything is free" is_free
 let_go
+
+# btrfs makes itself read-only when whoever thaws it is killed. A guard that stops where the test wants it has the thaw begun.
+begin_thaw() {
+	rm -f "$GUARD_STEP_DIRECTORY"/*
+	hold 30
+	half=$(executors)
+	echo "thaw 1 before" >"$GUARD_STEP_DIRECTORY/step"
+	exec 8>&-
+	check "its thaw is begun" lab_wait 5 test -e "$GUARD_STEP_DIRECTORY/reached"
+}
+
+lab_note "--- the executor within the thaw of a btrfs"
+places=("$lab/btrfs")
+export GUARD_STEP_DIRECTORY=$lab/step
+mkdir "$GUARD_STEP_DIRECTORY"
+check "the guard has ended" lab_wait 5 not guard_serves
+"$build/tests/system/guard-stepper" --run-directory "$VSS_GUARD_DIRECTORY" >>"$lab/guard.log" 2>&1 </dev/null &
+disown
+check "a guard serves" lab_wait 10 guard_serves
+begin_thaw
+check "an order releases it" says "Released $lab/btrfs" vssctl release --all
+check "and does not kill the executor there" kill -s 0 "$half"
+check "it is free" is_free
+touch "$GUARD_STEP_DIRECTORY/go-on"
+check "afterwards it does" lab_wait 3 not kill -s 0 "$half"
+wait "$holder" || true
+check "the list is empty" lab_wait 3 list_is_empty
+begin_thaw
+kill -s STOP "$half"
+check "one that is stopped" says "Released $lab/btrfs" vssctl release --all
+check "is killed at once" lab_wait 3 not kill -s 0 "$half"
+wait "$holder" || true
+check "it is free" is_free
 [ "$failures" -eq 0 ] || lab_die "$failures failures"

@@ -75,6 +75,11 @@ static int fake_thaw(int fd)
 	return 0;
 }
 
+static bool fake_is_read_only(int fd)
+{
+	return fake_filesystems[fd - FAKE_FD].read_only;
+}
+
 static int fake_suspend(int control, uint32_t major, uint32_t minor)
 {
 	return hold(&fake_devices[minor], "suspend", (int)minor);
@@ -119,6 +124,7 @@ static int fake_snapshot(int source, int store, const char *name, bool read_only
 const struct kernel fake_kernel = {
 	.freeze = fake_freeze,
 	.thaw = fake_thaw,
+	.is_read_only = fake_is_read_only,
 	.suspend = fake_suspend,
 	.resume = fake_resume,
 	.status = fake_status,

@@ -15,6 +15,7 @@ struct fake_object {
 	int hold_error, release_error, cut_error; /* negative errno to answer */
 	unsigned slow; /* msec that holding it takes */
 	bool live, loaded;			  /* of a device */
+	bool read_only;				  /* of a filesystem */
 	bool ignore_hold;			  /* says that it is held, and is not: a stranger undid it at once */
 };
 

@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "coordinator/guard/guard.h"
@@ -308,6 +311,76 @@ static void a_hold_that_may_still_come(void **state)
 	assert_nothing_held();
 }
 
+/* btrfs makes itself read-only when its thaw is broken off, and says nothing. */
+static void forced_read_only(void **state)
+{
+	add_volumes(2, NULL);
+	board->objects[1].is_btrfs = true;
+	fake_filesystems[0].read_only = fake_filesystems[1].read_only = true;
+	run_window();
+	assert_fault(VSS_E_UNEXPECTED_PROVIDER_ERROR, "/m1 is read-only since it was thawed");
+	assert_nothing_held();
+}
+
+static void read_only_before(void **state)
+{
+	add_volumes(1, NULL);
+	board->objects[0].is_btrfs = board->objects[0].is_read_only = true;
+	fake_filesystems[0].read_only = true;
+	run_window();
+	assert_int_equal(board->fault, FAULT_NONE);
+}
+
+/* An executor that will be killed begins no thaw of a btrfs; that of another filesystem may be broken off. */
+static void condemned(void **state)
+{
+	struct release release = { .board = board, .fds = fds, .mortal = true };
+	pid_t gone = fork();
+
+	if (gone == 0)
+		_exit(0);
+	waitpid(gone, NULL, 0);
+	add_volumes(2, NULL);
+	board->objects[0].is_btrfs = true;
+	for (size_t i = 0; i < 2; i++) {
+		board->objects[i].state = HOLD_HELD;
+		fake_filesystems[i].held = 1;
+	}
+	board->condemned_by = getppid();
+	release_object(&release, 0);
+	release_object(&release, 1);
+	assert_int_equal(fake_filesystems[0].held, 1);
+	assert_int_equal(board->objects[0].state, HOLD_HELD);
+	assert_int_equal(fake_filesystems[1].held, 0);
+	/* Whoever condemned it has died before: nobody else is there to thaw. */
+	board->condemned_by = gone;
+	release_object(&release, 0);
+	assert_nothing_held();
+	assert_int_equal(board->objects[0].thawer, 0);
+}
+
+/* Not killed within such a thaw; a thread that is stopped, or gone, is in none. */
+static void delicate(void **state)
+{
+	struct release release = { .board = board, .fds = fds };
+
+	add_volumes(1, NULL);
+	pid_t child = fork();
+	if (child == 0)
+		for (;;)
+			pause();
+	release.holder = child;
+	assert_false(release_is_delicate(&release));
+	board->objects[0].thawer = child;
+	assert_true(release_is_delicate(&release));
+	kill(child, SIGSTOP);
+	waitpid(child, NULL, WUNTRACED);
+	assert_false(release_is_delicate(&release));
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	assert_false(release_is_delicate(&release));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -327,6 +400,10 @@ int main(void)
 		TEST(revoked),
 		TEST(released_for_another),
 		TEST(a_hold_that_may_still_come),
+		TEST(forced_read_only),
+		TEST(read_only_before),
+		TEST(condemned),
+		TEST(delicate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
