@@ -66,7 +66,7 @@ maria_scene() {
 
 # maria_configure [LINE...]
 maria_configure() {
-	printf '[MariaDB]\nDataDirectory=%s\n' "${maria_data[main]}" >"$lab/writer.conf"
+	printf '[MariaDB]\nDataDirectory=%s\nConnectLimit=2s\nLockLimit=3s\n' "${maria_data[main]}" >"$lab/writer.conf"
 	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/writer.conf"
 }
 

@@ -169,6 +169,39 @@ server_refuses() {
 	next_set_works
 }
 
+# older VERSION: a server of such a version, in front of the real one.
+older() {
+	lab_stop older
+	rm -f "$lab/s/older.sock"
+	lab_spawn older setpriv --reuid=mysql --regid=mysql --clear-groups -- /usr/bin/python3 "$(dirname "$0")/older-server.py" mysql \
+		"$lab/s/older.sock" "$lab/s/main.sock" "$1"
+	lab_wait 10 test -S "$lab/s/older.sock" || lab_die "no older server: $(cat "$lab/older.log")"
+}
+
+server_is_another() {
+	begin "MySQL"
+	older 8.0.35
+	maria_rewriter "Socket=$lab/s/older.sock"
+	try create shadow --for "$data"
+	fails "The server, version 8\.0\.35, has no BACKUP STAGE, as MySQL and MariaDB before 10\.4\.1: .*Stop it for the copy" PrepareSnapshot
+	check "trying again is not suggested" equal "$code" 1
+	try verify --for "$data"
+	check "a rehearsal says so, too" contains "$lab/out" "bad. mariadb/.*: hold: it has no BACKUP STAGE"
+	try create shadow --for "$data" --on-writer-failure=degrade --json
+	check "whoever takes less gets a copy" equal "$code" 0
+	check "which is not called consistent for it" differ "$(scene_result .Consistency)" application
+	check "and why" contains <(scene_result .ConsistencyReason) "8\.0\.35, has no BACKUP STAGE"
+	set=$(scene_result .Set)
+	drop
+
+	begin "MariaDB before 10.4.1"
+	older 5.5.5-10.3.39-MariaDB-log
+	try create shadow --for "$data"
+	fails "The server, version 10\.3\.39-MariaDB-log, has no BACKUP STAGE" PrepareSnapshot
+	lab_stop older
+	maria_rewriter
+}
+
 limited_is_there() {
 	[ -n "$(maria_sql main "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'limited'")" ]
 }
@@ -182,7 +215,7 @@ writer_goes() {
 
 	begin "the writer stands still while the server is held"
 	maria_rewriter "HoldLimit=2s"
-	scene_gate cut "delay 4000"
+	scene_gate cut "delay 3000"
 	scene_background set create shadow --for "$data"
 	check "the set comes to the cut" lab_wait 20 scene_at_gate cut
 	kill -STOP "${lab_pid[writer]}"
@@ -236,11 +269,15 @@ for ((round = 1; round <= $(scene_level 1 2 20); round++)); do
 done
 maria_sql main "SET GLOBAL innodb_flush_log_at_trx_commit = 1"
 server_refuses
+server_is_another
 statement_in_the_way
 server_is_harmed
 writer_goes
 offline
-maria_start main
+begin "MariaDB that calls itself MySQL"
+maria_start main --version=8.0.35
+good_set
+drop
 two_volumes
 lab_note "${entries:-0} entries were found again"
 scene_done

@@ -177,6 +177,20 @@ server_refuses() {
 	pg_reconfigure "[Cluster $(pg_name single)]" "ConnInfo=port=${pg_port[split]}"
 	try create shadow --for "$single"
 	fails "The server that was connected to serves $lab/d/data/pg, not $single/pg" PrepareSnapshot
+
+	begin "PostgreSQL before 15"
+	install -d -o postgres -g postgres "$lab/s/older"
+	lab_spawn older setpriv --reuid=postgres --regid=postgres --clear-groups -- /usr/bin/python3 "$(dirname "$0")/older-server.py" \
+		postgresql "$lab/s/older/.s.PGSQL.5432" "$lab/s/.s.PGSQL.${pg_port[split]}" 14.9
+	lab_wait 10 test -S "$lab/s/older/.s.PGSQL.5432"
+	pg_reconfigure "[Cluster $(scene_row PostgreSQL '.Components[] | "\(.LogicalPath)/\(.Name)"' | grep '/split$')]" "ConnInfo=host=$lab/s/older port=5432"
+	mapfile -t arguments < <(all_split)
+	try create shadow "${arguments[@]}"
+	fails "only PostgreSQL 15 or later can be backed up then; this is 14\.9" PrepareSnapshot
+	check "trying again is not suggested" equal "$code" 1
+	try verify "${arguments[@]}"
+	check "a rehearsal says so, too" contains "$lab/out" "bad. .*split: copy: several instants, and it is older than PostgreSQL 15"
+	lab_stop older
 	pg_reconfigure
 	pg_set "$single" && scene_clear "$single"
 

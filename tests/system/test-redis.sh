@@ -87,6 +87,27 @@ kill_writer() {
 	kill -KILL "${lab_pid[writer]}"
 }
 
+# Sets of another server than the one that the ledger writes to.
+older() {
+	begin "Redis before 6.2"
+	lab_spawn older python3 "$(dirname "$0")/older-server.py" redis "$lab/s/older.sock" "$lab/s/main.sock" 6.0.16
+	lab_wait 10 test -S "$lab/s/older.sock"
+	writer "Socket=$lab/s/older.sock"
+	try create shadow --for "$volume"
+	fails "PrepareSnapshot: .*The server, version 6\.0\.16, cannot hold its writes alone (CLIENT PAUSE WRITE), as Redis before 6\.2"
+	check "trying again is not suggested" equal "$code" 1
+	lab_stop older
+
+	begin "a server without some of its commands"
+	install -d -o "$user" -g "$group" "$volume/bare"
+	server bare "$volume/bare" --rename-command CLIENT ""
+	writer "Socket=$lab/s/bare.sock"
+	try create shadow --for "$volume"
+	fails "PrepareSnapshot: .*CLIENT PAUSE: ERR unknown command.*rename-command"
+	check "trying again is not suggested" equal "$code" 1
+	lab_stop bare
+}
+
 bad_days() {
 	begin "the server hangs before Freeze"
 	during flush kill -STOP "$(redis_pid)"
@@ -139,6 +160,8 @@ bad_days() {
 	try create shadow --for "$volume"
 	check "and with the right one the set is made" equal "$code" 0
 	redis_ask main -a right --no-auth-warning CONFIG SET requirepass "" >/dev/null
+
+	older
 
 	begin "the server does not run"
 	lab_stop redis_ledger

@@ -93,7 +93,10 @@ static void name_blocker(struct bundled_task *task, MYSQL *connection, const cha
 			     "%s, since %s s (%s)",
 			     what, row[0], row[1], row[2], row[3]);
 	else
-		bundled_fail(task, VSS_RESULT_RETRYABLE, "%s: another connection holds it up", what);
+		bundled_fail(task, VSS_RESULT_RETRYABLE,
+			     "%s: another connection holds it up, by another backup or by locks that it has (LOCK TABLES, FLUSH "
+			     "TABLES WITH READ LOCK)",
+			     what);
 }
 
 static enum vss_result stage(struct bundled_task *task, MYSQL *connection, const char *name, const char *what)
@@ -150,8 +153,8 @@ static enum vss_result prepare_running(struct bundled_task *task, struct hold *h
 		return result;
 	if (!json_is_true(json_object_get(hold->layout, "Supported")))
 		return bundled_fail(task, VSS_RESULT_NON_RETRYABLE,
-				    "It is a server of version %s, which has no BACKUP STAGE (MariaDB has it from 10.4.1 on): its commits "
-				    "cannot be held",
+				    "The server, version %s, has no BACKUP STAGE, as MySQL and MariaDB before 10.4.1: its commits cannot "
+				    "be held. Stop it for the copy, or leave this writer out of it",
 				    json_string_value(json_object_get(hold->layout, "Version")));
 	result = check_places(task, hold);
 	/* Idle from here to Freeze, while others prepare. */
@@ -354,6 +357,34 @@ static enum vss_result on_thaw(struct bundled_task *task, struct hold *hold)
 
 /* ---- rehearsal ---- */
 
+static void check_hold(struct bundled_task *task, MYSQL *connection)
+{
+	enum vss_result result = set_limits(task, connection, 0);
+
+	if (result == VSS_RESULT_OK)
+		result = stage(task, connection, "START", "Starting a backup");
+	if (result == VSS_RESULT_OK)
+		bundled_check(task, "hold", VSS_VERDICT_OK, "BACKUP STAGE may be used");
+	else
+		bundled_check(task, "hold", VSS_VERDICT_BAD, "%s", task->message);
+}
+
+static void check_layout(struct bundled_task *task, MYSQL *connection, json_t *layout)
+{
+	bundled_check(task, "server", VSS_VERDICT_OK, "answers, version %s",
+		      json_string_value(json_object_get(layout, "Version")));
+	if (!json_is_true(json_object_get(layout, "Supported"))) {
+		bundled_check(task, "hold", VSS_VERDICT_BAD,
+			      "it has no BACKUP STAGE, as MySQL and MariaDB before 10.4.1: its commits cannot be held");
+		return;
+	}
+	check_hold(task, connection);
+	if (bundled_is_one_instant(task, json_object_get(layout, "Places")))
+		bundled_check(task, "copy", VSS_VERDICT_OK, "all of its volumes at one instant");
+	else
+		bundled_check(task, "copy", VSS_VERDICT_BAD, "its data and logs are not copied at one instant");
+}
+
 static void check_server(struct bundled_task *task, const char *socket)
 {
 	MYSQL *connection = NULL;
@@ -362,21 +393,10 @@ static void check_server(struct bundled_task *task, const char *socket)
 
 	if (result == VSS_RESULT_OK)
 		layout = layout_ask(task, connection, data_directory(task), &result);
-	if (result != VSS_RESULT_OK)
-		bundled_check(task, "server", VSS_VERDICT_BAD, "%s", task->message);
+	if (layout)
+		check_layout(task, connection, layout);
 	else
-		bundled_check(task, "server", VSS_VERDICT_OK, "answers, version %s",
-			      json_string_value(json_object_get(layout, "Version")));
-	if (layout && !json_is_true(json_object_get(layout, "Supported")))
-		bundled_check(task, "hold", VSS_VERDICT_BAD, "it has no BACKUP STAGE");
-	else if (layout && (result = stage(task, connection, "START", "Starting a backup")) != VSS_RESULT_OK)
-		bundled_check(task, "hold", VSS_VERDICT_BAD, "%s", task->message);
-	else if (layout)
-		bundled_check(task, "hold", VSS_VERDICT_OK, "BACKUP STAGE may be used");
-	if (layout && !bundled_is_one_instant(task, json_object_get(layout, "Places")))
-		bundled_check(task, "copy", VSS_VERDICT_BAD, "its data and logs are not copied at one instant");
-	else if (layout)
-		bundled_check(task, "copy", VSS_VERDICT_OK, "all of its volumes at one instant");
+		bundled_check(task, "server", VSS_VERDICT_BAD, "%s", task->message);
 	*task->message = '\0'; /* a rehearsal does not fail */
 	json_decref(layout);
 	server_close(connection);

@@ -5,14 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <mysqld_error.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
-
-#define VERSION_MIN 100401 /* BACKUP STAGE */
 
 static void free_rows(MYSQL_RES **rows)
 {
@@ -180,15 +179,32 @@ static enum vss_result ask(struct bundled_task *task, MYSQL *connection, const c
 	return add_tablespaces(task, connection, data, layout);
 }
 
+/* By trying, since a version is what somebody wrote into it: outside a backup END changes nothing, and to a server that has no
+ * BACKUP STAGE it is a mistake of grammar. */
+static enum vss_result ask_support(struct bundled_task *task, MYSQL *connection, bool *ret_supported)
+{
+	enum vss_result result = server_query(task, connection, "Asking for BACKUP STAGE", "BACKUP STAGE END", task->deadline, NULL);
+	unsigned number = mysql_errno(connection);
+
+	*ret_supported = number != ER_PARSE_ERROR;
+	if (result != VSS_RESULT_OK && number != ER_PARSE_ERROR && number != ER_BACKUP_NOT_RUNNING &&
+	    number != ER_SPECIFIC_ACCESS_DENIED_ERROR) /* of which START tells */
+		return result;
+	*task->message = '\0';
+	return VSS_RESULT_OK;
+}
+
 json_t *layout_ask(struct bundled_task *task, MYSQL *connection, const char *data, enum vss_result *ret_result)
 {
-	const char *version = mysql_get_server_info(connection) ?: "";
-	bool mariadb = strstr(version, "MariaDB") != NULL;
 	json_t *layout = layout_look(data);
+	bool supported = false;
 
-	json_object_set_new(layout, "Version", json_string(version));
-	json_object_set_new(layout, "Supported", json_boolean(mariadb && mysql_get_server_version(connection) >= VERSION_MIN));
-	*ret_result = ask(task, connection, data, layout);
+	json_object_set_new(layout, "Version", json_string(mysql_get_server_info(connection) ?: ""));
+	*ret_result = ask_support(task, connection, &supported);
+	json_object_set_new(layout, "Supported", json_boolean(supported));
+	/* Others do not know what is asked then. */
+	if (*ret_result == VSS_RESULT_OK && supported)
+		*ret_result = ask(task, connection, data, layout);
 	if (*ret_result == VSS_RESULT_OK)
 		return layout;
 	json_decref(layout);

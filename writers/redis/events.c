@@ -70,23 +70,33 @@ static enum vss_result ask_info(struct bundled_task *task, redisContext *context
 static enum vss_result check_server(struct bundled_task *task, struct hold *hold, const char *info)
 {
 	char text[64];
-	unsigned major = 0, minor = 0;
 
 	info_text(info, "redis_version", hold->version, sizeof hold->version);
 	info_text(info, "role", hold->role, sizeof hold->role);
 	hold->replica = strcmp(hold->role, "master") != 0;
 	hold->aof = info_number(info, "aof_enabled") == 1;
 	info_text(info, "run_id", hold->run_id, sizeof hold->run_id);
-	if (sscanf(hold->version, "%u.%u", &major, &minor) != 2 || !*hold->run_id)
+	if (!*hold->version || !*hold->run_id)
 		return bundled_fail(task, VSS_RESULT_NON_RETRYABLE, "The server does not say what it is");
-	if (major < 6 || (major == 6 && minor < 2))
-		return bundled_fail(task, VSS_RESULT_NON_RETRYABLE,
-				    "Redis %s cannot hold its writes (CLIENT PAUSE WRITE): 6.2 or later is needed", hold->version);
 	if (info_number(info, "loading") || info_number(info, "async_loading"))
 		return bundled_fail(task, VSS_RESULT_RETRYABLE, "The server is just loading its data");
 	if (hold->aof && strcmp(info_text(info, "aof_last_write_status", text, sizeof text), "ok") != 0)
 		return bundled_fail(task, VSS_RESULT_RETRYABLE, "The server cannot write its append-only file");
 	return VSS_RESULT_OK;
+}
+
+/* By trying, since others than Redis call themselves a version of Redis, too: a pause that is over when it begins. Before 6.2
+ * there were pauses of all commands only, in which nobody could be asked whether the file is written. */
+static enum vss_result check_pause(struct bundled_task *task, redisContext *context, const char *version)
+{
+	enum vss_result result = server_ask(task, context, "CLIENT PAUSE", command_limit(task), NULL, "CLIENT PAUSE 0 WRITE");
+
+	if (result != VSS_RESULT_OK && (strstr(task->message, "wrong number of arguments") || strstr(task->message, "yntax error")))
+		return bundled_fail(task, VSS_RESULT_NON_RETRYABLE,
+				    "The server, version %s, cannot hold its writes alone (CLIENT PAUSE WRITE), as Redis before 6.2. "
+				    "Stop it for the copy, or leave this writer out of it",
+				    version);
+	return result;
 }
 
 /* What vssd made the set of is what Identify found; the server may have been told another directory since. */
@@ -167,6 +177,8 @@ static enum vss_result prepare(struct bundled_task *task, struct hold *hold)
 		result = ask_info(task, hold->context, &info);
 	if (result == VSS_RESULT_OK)
 		result = check_server(task, hold, info->str);
+	if (result == VSS_RESULT_OK)
+		result = check_pause(task, hold->context, hold->version);
 	if (result == VSS_RESULT_OK)
 		result = check_files(task, hold);
 	if (result == VSS_RESULT_OK && !hold->aof &&

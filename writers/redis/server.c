@@ -177,13 +177,25 @@ static int exchange(struct bundled_task *task, redisContext *context, uint64_t u
 	return -EPIPE;
 }
 
+/* What trying again does not change, and what does; NULL: trying again may do. */
+static const char *remedy(const char *why)
+{
+	static const char *const denied[] = { "NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password" };
+
+	for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
+		if (strncmp(why, denied[i], strlen(denied[i])) == 0)
+			return "correct User=, PasswordFile= or the server's ACL";
+	if (strncasecmp(why, "ERR unknown command", 19) == 0)
+		return "the server does not know it, or its configuration takes it away (rename-command)";
+	return NULL;
+}
+
 static enum vss_result refused(struct bundled_task *task, const char *what, const char *why)
 {
-	bool for_ever = strncmp(why, "NOAUTH", 6) == 0 || strncmp(why, "WRONGPASS", 9) == 0 || strncmp(why, "NOPERM", 6) == 0 ||
-			strncmp(why, "ERR AUTH", 8) == 0 || strncmp(why, "ERR invalid password", 20) == 0;
+	const char *helps = remedy(why);
 
-	return bundled_fail(task, for_ever ? VSS_RESULT_NON_RETRYABLE : VSS_RESULT_RETRYABLE, "%s: %.400s%s", what, why,
-			    for_ever ? ": correct User=, PasswordFile= or the server's ACL" : "");
+	return bundled_fail(task, helps ? VSS_RESULT_NON_RETRYABLE : VSS_RESULT_RETRYABLE, "%s: %.300s%s%s", what, why,
+			    helps ? ": " : "", helps ?: "");
 }
 
 enum vss_result server_ask(struct bundled_task *task, redisContext *context, const char *what, uint64_t until,
