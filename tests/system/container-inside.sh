@@ -367,6 +367,49 @@ guests_writer() {
 	check "in peace" is success property vss-qemu-writer.service Result
 }
 
+# database_writer PROGRAM NAME USER DOCUMENT: by its unit, with the data of a server that does not run, which its user alone may read.
+database_writer() {
+	section "the writer $1 by its unit"
+	vssctl delete shadows --all --quiet
+	check "starts" systemctl start "$1.service"
+	check "as its user" is "$3" stat -c %U "/proc/$(main_pid "$1.service")"
+	check "registers" until_true 10 writer_is_stable "$2"
+	check "takes part" vssctl create shadow --for /srv/data --require-writer "$2"
+	check "the copy is consistent for applications" says application vssctl list shadows
+	check "and has the writer's word" grep -rqF "$4" /srv/data/.vss --include=record.json
+}
+
+database_writers() {
+	local shadow program
+
+	install -d -o mysql -m 0700 /srv/data/mysql /srv/data/mysql/mysql
+	install -o mysql /dev/null /srv/data/mysql/ib_logfile0
+	printf '[MariaDB]\nDataDirectory=/srv/data/mysql\n' >/etc/vssd/mariadb-writer.conf
+	database_writer vss-mariadb-writer MariaDB mysql '\"Way\":\"offline\",\"Version\":\"\",\"DataDirectory\":\"/srv/data/mysql\"'
+
+	install -d -m 0700 /srv/data/redis /etc/redis
+	printf 'port 0\nunixsocket /run/none\ndir /srv/data/redis\n' >/etc/redis/redis.conf
+	database_writer vss-redis-writer Redis root '\"Way\":\"offline\",\"Files\":[{\"Path\":\"/srv/data/redis\"'
+
+	install -d -m 0700 /srv/data/pg /srv/data/pg/global /srv/data/pg/pg_wal /srv/data/pg/pg_tblspc
+	echo 15 >/srv/data/pg/PG_VERSION
+	head -c 8192 /dev/zero >/srv/data/pg/global/pg_control
+	echo 1 >/srv/data/pg/postmaster.pid # of some other program by now
+	chown -R postgres /srv/data/pg
+	printf '[PostgreSQL]\nDataDirectory=/srv/data/pg\n' >/etc/vssd/postgresql-writer.conf
+	database_writer vss-postgresql-writer PostgreSQL postgres '\"Way\":\"offline\",\"Version\":\"15\",\"DataDirectory\":\"/srv/data/pg\"'
+	shadow=$(vssctl list shadows --json | sed -n 's/.*"Shadow": "\([^"]*\)".*/\1/p')
+	check "its copy is exposed" vssctl expose --shadow "$shadow" /mnt/exposed
+	check "in which it could remove a file" not test -e /mnt/exposed/pg/postmaster.pid
+	check "only there" test -e /srv/data/pg/postmaster.pid
+	vssctl unexpose --shadow "$shadow"
+	vssctl delete shadows --all --quiet
+	for program in vss-mariadb-writer vss-redis-writer vss-postgresql-writer; do
+		check "$program stops" systemctl stop "$program.service"
+		check "in peace" is success property "$program.service" Result
+	done
+}
+
 mkdir -p "$work" /srv/data /srv/other
 chmod 0755 "$work"
 mount -t btrfs "$device" /srv/data
@@ -380,6 +423,7 @@ requestors
 restarts
 watchdog
 guards
+database_writers
 guests_writer # after those who mind a label: vssd remembers where its data lie
 idle
 in_the_end

@@ -13,7 +13,7 @@ here=$source/tests/system
 # shellcheck source=tests/system/lib.sh
 . "$here/lib.sh"
 
-packages=dbus,libblkid1,libbtrfsutil1,libdbus-1-3,libjansson4,libmount1,libsmartcols1,libsystemd0,polkitd,systemd,systemd-sysv
+packages=dbus,libblkid1,libbtrfsutil1,libdbus-1-3,libhiredis0.14,libjansson4,libmariadb3,libmount1,libpq5,libsmartcols1,libsystemd0,polkitd,systemd,systemd-sysv
 suite=bookworm
 patience=300 # for all that happens inside
 cache=${XDG_CACHE_HOME:-/var/cache}/vssd-tests
@@ -61,6 +61,11 @@ install_everything() {
 	chown -R root:root "$to"
 }
 
+add_user() {
+	useradd --root "$root" --system --no-create-home "$1" 2>/dev/null || grep -q "^$1:" "$root/etc/passwd" ||
+		echo "$1:x:$2:$2::/nonexistent:/usr/sbin/nologin" >>"$root/etc/passwd"
+}
+
 configure() {
 	local root=$lab/root
 
@@ -83,8 +88,9 @@ configure() {
 			return polkit.Result.YES;
 		});
 	RULES
-	useradd --root "$root" --system --no-create-home app 2>/dev/null ||
-		echo "app:x:990:990::/nonexistent:/usr/sbin/nologin" >>"$root/etc/passwd"
+	add_user app 990
+	add_user mysql 991
+	add_user postgres 992
 
 	# The watchdog of the shipped unit takes half a minute to bite.
 	if [ "${VSSD_TEST_LEVEL:-default}" != long ]; then
