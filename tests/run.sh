@@ -335,6 +335,7 @@ stage_bench() {
 	build_release
 	[ "$level" != long ] || rounds=30
 	check "benchmarks" "$source/tests/bench/run.sh" --build "$top/release" --rounds "$rounds"
+	[ "$level" != long ] || check "applications" "$source/tests/bench/run.sh" --build "$top/release" --rounds 20 applications
 }
 
 needs_root() {

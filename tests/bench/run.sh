@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Measures vssd against named baselines, on a bus and a loop btrfs of its own; for docs/measurements.md.
-#   tests/bench/run.sh [--build DIR] [--rounds N] [--check] [create|durability|fanout|list|idle]...
+#   tests/bench/run.sh [--build DIR] [--rounds N] [--check] [create|durability|fanout|list|idle|applications]...
 # DIR is a build directory with -Dbench=true (and --buildtype=release, for figures). With --check a missed target ends it
 # with 1; without, only what does not work does. Needs root; snapper for two of the baselines.
 set -euo pipefail
@@ -22,7 +22,7 @@ missed=0
 names=()
 
 usage() {
-	sed -n '4,6s/^# *//p' "$0" >&2
+	sed -n '4,7s/^# *//p' "$0" >&2
 	exit 2
 }
 
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
 	--build) build=${2:?} && shift ;;
 	--rounds) rounds=${2:?} && shift ;;
 	--check) check=yes ;;
-	create | durability | fanout | list | idle) names+=("$1") ;;
+	create | durability | fanout | list | idle | applications) names+=("$1") ;;
 	*) usage ;;
 	esac
 	shift
@@ -265,6 +265,11 @@ bench_idle() {
 	judge_numbers "VmRSS" "$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")" 8192 KiB
 	printf '  %-62s %10d KiB\n' "Pss" "$(awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup")"
 	judge_numbers "wake-ups in 15 s, no watchdog asked for" $((after - before)) 0 times
+}
+
+# Servers at work on a btrfs, a bus and a vssd of their own.
+bench_applications() {
+	judge "$source/tests/bench/applications-btrfs.sh" "$build" "$rounds" 2 postgresql mariadb redis
 }
 
 main() {

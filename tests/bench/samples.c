@@ -28,19 +28,25 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static uint64_t percentile(struct samples *s, unsigned percent)
+void samples_sort(struct samples *s)
+{
+	if (s->n > 0)
+		qsort(s->usec, s->n, sizeof *s->usec, compare);
+}
+
+uint64_t samples_percentile(struct samples *s, unsigned percent)
 {
 	size_t rank = (s->n * percent + 99) / 100;
 
 	if (s->n == 0)
 		return 0;
-	qsort(s->usec, s->n, sizeof *s->usec, compare);
+	samples_sort(s);
 	return s->usec[rank ? rank - 1 : 0];
 }
 
 uint64_t samples_median(struct samples *s)
 {
-	return percentile(s, 50);
+	return samples_percentile(s, 50);
 }
 
 void samples_print_heading(const char *title, size_t rounds)
@@ -54,7 +60,7 @@ void samples_print_heading(const char *title, size_t rounds)
 void samples_print(struct samples *s)
 {
 	printf("  %-62s %10.3f %10.3f %10.3f\n", s->name, (double)samples_median(s) / 1000,
-	       (double)percentile(s, 95) / 1000, (double)percentile(s, 100) / 1000);
+	       (double)samples_percentile(s, 95) / 1000, (double)samples_percentile(s, 100) / 1000);
 }
 
 bool samples_judge(struct samples *product, struct samples *baseline, double limit, uint64_t slack)

@@ -14,6 +14,8 @@ struct samples {
 
 void samples_add(struct samples *samples, uint64_t usec);
 void samples_free(struct samples *samples);
+void samples_sort(struct samples *samples);
+uint64_t samples_percentile(struct samples *samples, unsigned percent);
 uint64_t samples_median(struct samples *samples);
 
 void samples_print_heading(const char *title, size_t rounds);

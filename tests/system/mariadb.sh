@@ -19,12 +19,12 @@ maria_make() {
 	maria_data[$name]=$data
 	printf '[mariadbd]\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=16M\nlog_bin=binlog\nserver_id=7\nskip_networking\n' >"$lab/$name.cnf"
 	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/$name.cnf"
-	[ -e "$lab/s/template" ] || {
-		install -d -o mysql -g mysql "$lab/s/template"
-		(as_mysql mariadb-install-db --no-defaults --datadir="$lab/s/template" --innodb-log-file-size=16M --auth-root-authentication-method=socket --auth-root-socket-user=mysql --skip-test-db) >"$lab/install.log" 2>&1 ||
+	[ -e "$lab/s/maria-template" ] || {
+		install -d -o mysql -g mysql "$lab/s/maria-template"
+		(as_mysql mariadb-install-db --no-defaults --datadir="$lab/s/maria-template" --innodb-log-file-size=16M --auth-root-authentication-method=socket --auth-root-socket-user=mysql --skip-test-db) >"$lab/install.log" 2>&1 ||
 			lab_die "mariadb-install-db: $(tail -n 20 "$lab/install.log")"
 	}
-	cp --archive "$lab/s/template" "$data"
+	cp --archive "$lab/s/maria-template" "$data"
 }
 
 # maria_start NAME [OPTION...]
@@ -50,7 +50,7 @@ maria_scene() {
 	[ -x "$1/writers/mariadb/vss-mariadb-writer" ] || scene_skip "the writer is not built"
 	chmod 0711 "$lab"
 	install -d -o mysql -g mysql "$lab/s"
-	cp "$build/tests/system/maria-ledger" "$lab/maria-ledger"
+	cp "$build/tests/ledger/maria-ledger" "$lab/maria-ledger"
 	lab_make_btrfs d 3G
 	for path in data redo; do
 		btrfs --quiet subvolume create "$lab/d/$path"

@@ -163,7 +163,7 @@ pg_scene() {
 	scene_start "$1" setpriv psql
 	pg_need "$1"
 	pg_begin
-	cp "$build/tests/system/pg-ledger" "$lab/pg-ledger"
+	cp "$build/tests/ledger/pg-ledger" "$lab/pg-ledger"
 	lab_make_btrfs d 6G
 	single=$lab/d/single
 	split=("$lab/d/data" "$lab/d/wal" "$lab/d/space")

@@ -11,7 +11,7 @@ redis_user=$(id -u redis 2>/dev/null || id -u nobody) redis_group=$(id -g redis 
 redis_begin() {
 	chmod 0711 "$lab"
 	install -d -o "$redis_user" -g "$redis_group" "$lab/s"
-	cp "$build/tests/system/redis-ledger" "$lab/redis-ledger"
+	cp "$build/tests/ledger/redis-ledger" "$lab/redis-ledger"
 }
 
 redis_ask() {

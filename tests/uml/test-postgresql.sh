@@ -75,7 +75,7 @@ one_set() {
 
 pg_need "$BUILD"
 pg_begin
-cp "$BUILD/tests/system/pg-ledger" "$lab/pg-ledger"
+cp "$BUILD/tests/ledger/pg-ledger" "$lab/pg-ledger"
 make_vg vg /dev/ubdb
 make_lv vg data 400M ext4
 make_lv vg wal 256M ext4

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The ledger client (ledger-client.h) of Redis: enters each number into the sorted set ledger:THREAD.
+/* The ledger client (client.h) of Redis: enters each number into the sorted set ledger:THREAD.
  * Usage: redis-ledger SOCKET THREADS LOG */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 
-#include "tests/system/ledger-client.h"
+#include "tests/ledger/client.h"
 
 static void *connect_to(const char *socket)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "tests/system/ledger-client.h"
+#include "tests/ledger/client.h"
 
 #include <inttypes.h>
 #include <pthread.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The ledger client (ledger-client.h) of MariaDB: enters each number into the table test.ledger.
+/* The ledger client (client.h) of MariaDB: enters each number into the table test.ledger.
  * Usage: maria-ledger SOCKET THREADS LOG */
 #include <inttypes.h>
 #include <mysql.h>
 #include <stdio.h>
 
-#include "tests/system/ledger-client.h"
+#include "tests/ledger/client.h"
 
 static void *connect_to(const char *socket)
 {

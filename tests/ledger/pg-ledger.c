@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The ledger client (ledger-client.h) of PostgreSQL: enters each number into the tables ledger and ledger_far, in one transaction.
+/* The ledger client (client.h) of PostgreSQL: enters each number into the tables ledger and ledger_far, in one transaction.
  * Usage: pg-ledger CONNINFO THREADS LOG */
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <stdio.h>
 
-#include "tests/system/ledger-client.h"
+#include "tests/ledger/client.h"
 
 static const char enter[] =
 	"WITH a AS (INSERT INTO ledger VALUES (%u, %" PRIu64 ") ON CONFLICT DO NOTHING)"
