@@ -16,6 +16,8 @@
 #define GUARD_DEADLINE_MAX (60 * USEC_PER_SEC)
 /* The executor's own deadline comes later than the releaser's, which can name what is stuck. */
 #define GUARD_EXECUTOR_GRACE (250 * USEC_PER_MSEC)
+/* Whoever has killed one half often means both. The other waits this long, lest it be killed while it thaws a btrfs. */
+#define GUARD_LAST_MOMENT (50 * USEC_PER_MSEC)
 
 /* One byte each, between the two halves. */
 enum guard_word {

@@ -250,6 +250,8 @@ void run_release(struct run *run)
 {
 	struct board *board = run->release.board;
 
+	if (run->stopped == STOP_PEER)
+		poll(NULL, 0, GUARD_LAST_MOMENT / USEC_PER_MSEC);
 	if (run->stopped == STOP_NONE)
 		release_in_order(run);
 	if (run->stopped != STOP_NONE)

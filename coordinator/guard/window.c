@@ -299,6 +299,7 @@ void window_fence(struct window *w, enum fault_kind fault)
 	board_fault(w->board, fault, 0, 0);
 	w->state = WINDOW_FENCED;
 	w->fenced_at = clock_now();
+	w->sweep_from = fault == FAULT_EXECUTOR ? w->fenced_at + GUARD_LAST_MOMENT : 0;
 	window_step(w);
 }
 
@@ -358,7 +359,7 @@ static void sweep(struct window *w)
 {
 	uint64_t now = clock_now();
 
-	if (release_pending(&w->release) == 0 || now < w->sweep_due)
+	if (release_pending(&w->release) == 0 || now < w->sweep_from || now < w->sweep_due)
 		return;
 	w->sweep_due = now + (now < w->fenced_at + SLOW_AFTER ? SWEEP_INTERVAL : SLOW_SWEEP_INTERVAL);
 	release_sweep(&w->release);
@@ -396,7 +397,7 @@ uint64_t window_due(const struct window *w)
 	if (w->state < WINDOW_FENCED)
 		return w->deadline;
 	if (w->state == WINDOW_FENCED && release_pending(&w->release) > 0)
-		return w->sweep_due;
+		return w->sweep_from > w->sweep_due ? w->sweep_from : w->sweep_due;
 	if (w->state == WINDOW_FENCED && release_is_delicate(&w->release))
 		return clock_now() + SWEEP_INTERVAL;
 	/* The executor's end is polled for: whoever asks again at once keeps it, on one CPU, from coming. */

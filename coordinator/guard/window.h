@@ -36,7 +36,8 @@ struct window {
 	struct release release;
 	unsigned replaced; /* executors that ended before anything was begun */
 	uint64_t half_due; /* the executor has to answer by then, while ARMING */
-	uint64_t deadline, fenced_at, sweep_due;
+	uint64_t deadline, fenced_at;
+	uint64_t sweep_from, sweep_due; /* not before the first; the next */
 	bool counted; /* among those for which grace periods are expedited */
 	bool told;    /* the client, that it is armed */
 	bool going;   /* it has said go */

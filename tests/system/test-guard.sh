@@ -67,7 +67,7 @@ vssctl() {
 }
 
 start_guard() {
-	"$build/coordinator/guard/vss-guard" --run-directory "$VSS_GUARD_DIRECTORY" >>"$lab/guard.log" 2>&1 </dev/null &
+	"$build/coordinator/guard/vss-guard" --run-directory "$VSS_GUARD_DIRECTORY" >>"$lab/guard.log" 2>&1 </dev/null 8>&- &
 	disown
 	check "a guard serves" lab_wait 10 guard_serves
 }
@@ -202,6 +202,17 @@ disown
 check "it releases what it finds" lab_wait 5 list_is_empty
 check "all of it" is_free
 let_go
+
+# Nor does the one that dies last begin a thaw which it could not end.
+lab_note "--- one half killed right after the other"
+for ((i = $([ "${VSSD_TEST_LEVEL:-default}" = long ] && echo 40 || echo 3); i > 0; i--)); do
+	hold 30
+	# shellcheck disable=SC2046 # words
+	kill -s KILL $(releaser) $(executors)
+	start_guard
+	check "what they held is free, and can be written to" is_free
+	let_go
+done
 
 lab_note "--- both halves hang"
 hold 30

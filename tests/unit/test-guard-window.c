@@ -24,6 +24,7 @@
 static struct board *board;
 static int fds[BOARD_FDS_MAX];
 static enum stop stop_with; /* what the next wait ends with */
+static uint64_t release_began;
 
 static enum stop wait_for_crew(struct run *run, int fd)
 {
@@ -78,6 +79,7 @@ static void run_window(void)
 	if (run.stopped != STOP_NONE)
 		board_fault(board, FAULT_DEADLINE, 0, 0);
 	stop_with = STOP_NONE;
+	release_began = clock_now();
 	run_release(&run);
 	run_verify(&run);
 	crew_free(run.release.crew);
@@ -188,6 +190,16 @@ static void thawed_by_a_stranger(void **state)
 	run_window();
 	assert_fault(VSS_E_VOLUME_IN_USE, "/m0 was thawed by somebody else while held");
 	assert_nothing_held();
+}
+
+/* Whoever killed the releaser may be about to kill us: not while we thaw. */
+static void releaser_is_gone(void **state)
+{
+	add_volumes(2, NULL);
+	stop_with = STOP_PEER;
+	run_window();
+	assert_nothing_held();
+	assert_true(atomic_load(&board->objects[0].freed_at) >= release_began + GUARD_LAST_MOMENT);
 }
 
 static void copy_is_live(void **state)
@@ -391,6 +403,7 @@ int main(void)
 		TEST(suspend_fails),
 		TEST(resumed_before_the_cut),
 		TEST(thawed_by_a_stranger),
+		TEST(releaser_is_gone),
 		TEST(copy_is_live),
 		TEST(copy_is_empty),
 		TEST(cut_fails),
