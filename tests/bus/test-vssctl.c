@@ -29,6 +29,8 @@ static const char *file_in(const struct fake_harness *fake, const char *name, ch
 	return path;
 }
 
+static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };
+
 /* stdout and stderr go to files "out" and "err" in the harness' directory. */
 static pid_t begin(const struct fake_harness *fake, const char *const *words)
 {
@@ -41,6 +43,9 @@ static pid_t begin(const struct fake_harness *fake, const char *const *words)
 	dup2(open(file_in(fake, "err", err), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
 	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 	setenv("XDG_RUNTIME_DIR", fake_harness_directory(fake), 1);
+	/* vssctl minds what its caller ignores; ours may have run us with nohup. */
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
+		signal(interrupts[i], SIG_DFL);
 	execv(getenv("VSSCTL"), (char *const *)words);
 	_exit(99);
 }
