@@ -15,6 +15,7 @@ struct revert {
 	struct job *job;
 	struct restore *restore;
 	json_t *answer; /* the provider's */
+	bool kept;      /* the copy is still there afterwards */
 	struct err err; /* the first failure */
 	revert_fn fn;
 	void *data;
@@ -62,9 +63,9 @@ static json_t *younger_copies(const struct revert *r)
 
 static json_t *result_of(const struct revert *r)
 {
-	return json_pack("{sO sO sO sO so ss ss so}", "Shadow", json_object_get(r->row, "Shadow"), "Volume",
-			 json_object_get(r->row, "Volume"), "VolumeId", json_object_get(r->row, "VolumeId"), "Created",
-			 json_object_get(r->row, "Created"), "Younger", younger_copies(r), "State",
+	return json_pack("{sO sO sO sO so sb ss ss so}", "Shadow", json_object_get(r->row, "Shadow"), "Volume",
+			 json_object_get(r->volume, "Path"), "VolumeId", json_object_get(r->row, "VolumeId"), "Created",
+			 json_object_get(r->row, "Created"), "Younger", younger_copies(r), "Kept", r->kept, "State",
 			 text_of(r->answer, "State"), "Message", text_of(r->answer, "Message"), "Writers",
 			 r->restore ? restore_rows(r->restore) : json_array());
 }
@@ -174,11 +175,11 @@ static int take_volume(struct revert *r, struct err *err)
 		       text_of(r->row, "Volume"));
 }
 
-static void volume_known(struct revert *r)
+static void begin(struct revert *r)
 {
 	char id[ID_SIZE];
 
-	if (r->err.code || check_volume(r, &r->err) < 0 || r->options.preview || take_volume(r, &r->err) < 0) {
+	if (r->options.preview || take_volume(r, &r->err) < 0) {
 		end(r);
 		return;
 	}
@@ -187,6 +188,31 @@ static void volume_known(struct revert *r)
 	if (!r->restore)
 		err_set(&r->err, VSS_E_OUT_OF_MEMORY, "Out of memory for a revert");
 	if (!r->restore || restore_begin(r->restore, writers_let_go, r, &r->err) < 0)
+		end(r);
+}
+
+static void checked(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
+{
+	struct revert *r = data;
+
+	r->job = NULL;
+	if (!r->fn)
+		return;
+	r->err = *err;
+	r->kept = json_is_true(json_object_get(answer, "Kept"));
+	if (err->code)
+		end(r);
+	else
+		begin(r);
+}
+
+/* What the provider would refuse in any case is refused before a writer is asked to let go. */
+static void volume_known(struct revert *r)
+{
+	if (!r->err.code && check_volume(r, &r->err) == 0)
+		r->job = catalogue_run(r->context.catalogue, r->options.copy, "check-revert", json_pack("{sO}", "Volume", r->volume),
+				       checked, r, &r->err);
+	if (!r->job)
 		end(r);
 }
 
@@ -224,7 +250,8 @@ static void volume_resolved(const struct err *err, json_t *answer, int *fds, siz
 	r->volume = json_incref(json_array_get(json_object_get(answer, "Volumes"), 0));
 	/* Unmounted, or mounted elsewhere, it is not where it was: the best time for a revert. */
 	if (!err->code && !is_wanted(r, r->volume))
-		r->job = workers_run(r->context.restore.workers, "volumes", "list", json_object(), NULL, 0,
+		r->job = workers_run(r->context.restore.workers, "volumes", "list",
+				     json_pack("{sO}", "Wanted", json_object_get(r->row, "VolumeId")), NULL, 0,
 				     clock_now() + r->context.restore.config->resolve, volumes_listed, r, &r->err);
 	if (!r->job)
 		volume_known(r);

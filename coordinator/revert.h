@@ -25,7 +25,7 @@ struct revert_options {
 	json_t *holder;  /* for those who wait for the volume: as a session's; borrowed */
 };
 
-/* result (borrowed): {"Shadow", "Volume", "VolumeId", "Created", "Younger": [ids], "State": "" (preview) | "reverted" |
+/* result (borrowed): {"Shadow", "Volume", "VolumeId", "Created", "Younger": [ids], "Kept": b, "State": "" (preview) | "reverted" |
  * "merging" | "pending", "Message": s, "Writers": rows}. */
 typedef void (*revert_fn)(const struct err *err, json_t *result, void *data);
 

@@ -103,7 +103,10 @@ extern const struct provider_op absent_ops[];
  * unexpose {"Path": s, "Copy": ID}: unmounts it; EBUSY is VSS_E_VOLUME_IN_USE, naming who                -> {}
  * record   {"Copy": ID, "Filesystem": UUID} -> {"Record": object}
  * usage    {"Copy": ID, "Filesystem": UUID} -> {"Exclusive": bytes or absent where unknown, "Referenced": ...}
- * revert   {"Copy": ID, "Filesystem": UUID, "Volume": volume}: the volume becomes what the copy says, and the copy is gone
+ * check-revert {"Copy": ID, "Filesystem": UUID, "Volume": volume}: changes nothing; fails where `revert` would refuse for
+ *          a reason that the writers' letting go does not end
+ *       -> {"Kept": the copy is still there after a revert}
+ * revert   the same: the volume becomes what the copy says. VSS_E_VOLUME_IN_USE, naming who, where it has to be free and is not
  *       -> {"State": "reverted" | "merging" (it is, and storage still works) | "pending" (when the volume is activated the
  *          next time), "Message": s or absent}
  * reverts  {} -> {"Reverts": [{"Shadow": ID, "Volume": path, "Device": s, "State": "merging" | "pending", "Percent": n}]}

@@ -25,7 +25,7 @@ static int write_all(int fd, const char *text, size_t length)
 }
 
 /* A file without a name, named once it is complete: the one sync that follows makes content and name durable. */
-static int write_named(int place, const char *text, size_t length)
+static int write_named(int place, const char *name, const char *text, size_t length)
 {
 	autoclose int fd = openat(place, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
 	char path[32];
@@ -33,12 +33,12 @@ static int write_named(int place, const char *text, size_t length)
 	if (fd < 0 || write_all(fd, text, length) < 0)
 		return -1;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, path, place, VSS_STORE_RECORD, AT_SYMLINK_FOLLOW) < 0)
+	if (linkat(AT_FDCWD, path, place, name, AT_SYMLINK_FOLLOW) < 0)
 		return -1;
 	return steal_fd(fd);
 }
 
-int record_write(int place, const char *copy, json_t *record, struct err *err)
+static int write_as(int place, const char *name, const char *copy, json_t *record, struct err *err)
 {
 	autojson json_t *file = json_pack("{s:s, s:O}", "Copy", copy, "Record", record);
 	autofree char *text = file ? json_dumps(file, JSON_COMPACT) : NULL;
@@ -52,11 +52,28 @@ int record_write(int place, const char *copy, json_t *record, struct err *err)
 		    "The record of the copy %s has %zu bytes, more than the %u that are kept beside a copy: the "
 		    "writers' documents are too large",
 		    copy, strlen(text), RECORD_SIZE_MAX);
-	fd = write_named(place, text, strlen(text));
+	fd = write_named(place, name, text, strlen(text));
 	if (fd < 0)
 		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot write the record of the copy %s",
 				 copy);
 	return fd;
+}
+
+int record_write(int place, const char *copy, json_t *record, struct err *err)
+{
+	return write_as(place, VSS_STORE_RECORD, copy, record, err);
+}
+
+int record_replace(int place, const char *copy, json_t *record, struct err *err)
+{
+	unlinkat(place, RECORD_TEMPORARY, 0);
+	autoclose int fd = write_as(place, RECORD_TEMPORARY, copy, record, err);
+
+	if (fd < 0)
+		return -1;
+	if (renameat(place, RECORD_TEMPORARY, place, VSS_STORE_RECORD) < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot replace the record of the copy %s", copy);
+	return 0;
 }
 
 static char *read_bounded(int fd, size_t *ret_length, struct err *err)

@@ -5,12 +5,16 @@
 #include <jansson.h>
 
 #include "common/error.h"
+#include "common/names.h"
 
 #define RECORD_SIZE_MAX (1u << 20)
 
 /* Puts the record in place, complete or not at all for whoever looks now. Durable once the returned descriptor (or the
  * filesystem) is synced. -1 with err. */
 int record_write(int place, const char *copy, json_t *record, struct err *err);
+/* In place of the one that is there, which stays until this is complete. Not yet durable. */
+int record_replace(int place, const char *copy, json_t *record, struct err *err);
+#define RECORD_TEMPORARY VSS_STORE_RECORD ".new"
 
 enum record_state {
 	RECORD_ABSENT,

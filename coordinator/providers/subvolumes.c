@@ -27,6 +27,13 @@ int subvolume_locate(int directory, struct subvolume_place *ret, struct err *err
 	return 0;
 }
 
+char *subvolume_path(int directory, uint64_t id)
+{
+	char *path;
+
+	return btrfs_util_subvolume_path_fd(directory, id, &path) == BTRFS_UTIL_OK ? path : NULL;
+}
+
 int subvolume_for_each_nested(int directory, subvolume_fn visit, void *data, struct err *err)
 {
 	struct btrfs_util_subvolume_iterator *iterator;

@@ -16,6 +16,10 @@ struct subvolume_place {
 /* The subvolume in which an open directory lies. */
 int subvolume_locate(int directory, struct subvolume_place *ret, struct err *err);
 
+/* Where the subvolume with this number lies below the top level, in the filesystem of an open directory; NULL if there is
+ * none. Freed by the caller. */
+char *subvolume_path(int directory, uint64_t id);
+
 /* Calls visit with the path below directory (a subvolume's root) and the id of every nested subvolume. */
 typedef void (*subvolume_fn)(const char *path, uint64_t id, void *data);
 int subvolume_for_each_nested(int directory, subvolume_fn visit, void *data, struct err *err);

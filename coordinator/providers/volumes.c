@@ -290,6 +290,42 @@ static void list_device(dev_t number, void *data)
 	place_done(&place);
 }
 
+/* A btrfs subvolume that no mount shows by itself, by way of one that shows what it lies in. */
+static bool list_subvolume(struct volumes *volumes, const struct mount *mount, const char *id, uint64_t number, json_t *list)
+{
+	struct place place = { .fd = -1 };
+	const struct volume *volume = NULL;
+	struct err err = { 0 };
+	char absolute[PATH_MAX], path[2 * PATH_MAX];
+	autoclose int directory = open(mount->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	autofree char *subvolume = directory < 0 ? NULL : subvolume_path(directory, number);
+
+	snprintf(absolute, sizeof absolute, "/%s", subvolume ? subvolume : "");
+	const char *below = subvolume ? path_below(absolute, mount->root) : NULL;
+	if (!below || !*below)
+		return false;
+	snprintf(path, sizeof path, "%s/%s", strcmp(mount->target, "/") == 0 ? "" : mount->target, below);
+	if (place_find(&volumes->mounts, path, false, &place, &err) == 0)
+		volume = volume_of(volumes, &place, &err);
+	bool found = volume && strcmp(volume->id, id) == 0;
+	if (found)
+		json_array_append_new(list, answer_for(volume, &place, volume->root, false));
+	place_done(&place);
+	return found;
+}
+
+static void list_wanted(struct volumes *volumes, const char *id, json_t *list)
+{
+	const char *number = strncmp(id, "btrfs:", 6) == 0 ? strchr(id + 6, ':') : NULL;
+	bool found = !number || is_listed(list, id);
+
+	for (size_t i = 0; i < volumes->mounts.n && !found; i++) {
+		const struct mount *mount = &volumes->mounts.list[i];
+		if (strcmp(mount->type, "btrfs") == 0 && mounts_is_visible(&volumes->mounts, mount))
+			found = list_subvolume(volumes, mount, id, strtoull(number + 1, NULL, 10), list);
+	}
+}
+
 static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		   struct err *err)
 {
@@ -307,6 +343,7 @@ static int op_list(json_t *request, const struct fd_list *fds, json_t *answer, s
 		}
 	}
 	sysfs_for_each_block("dm-", list_device, &(struct listing){ &volumes, list });
+	list_wanted(&volumes, json_string_value(json_object_get(request, "Wanted")) ?: "", list);
 	return 0;
 }
 

@@ -10,7 +10,8 @@
  *          "Relative"}.
  *          A path that leads to a block device's node means the volume on that device: where it is mounted (also by way
  *          of dm-crypt) the same, with the same Id, as by its mount point.
- * list     {} -> {"Volumes": [volume]}: every local filesystem and btrfs subvolume that is mounted, and every logical
+ * list     {"Wanted": id or absent, of a volume that is listed even where only a mount above it shows it}
+ *       -> {"Volumes": [volume]}: every local filesystem and btrfs subvolume that is mounted, and every logical
  *          volume that is not (but snapshots, pools and parts of others), each once
  *
  * roots    {"Volumes": [{"Path": s, "Id": s}]} -> {"Roots": [{"Fd": fd}]}: the directory of each, opened to be frozen, and

@@ -46,8 +46,9 @@ const struct command commands[] = {
 	  false, run_delete_shadows },
 	{ "revert", "shadow", "--shadow ID [-y] [--force]", "Make a volume what a shadow copy of it says",
 	  "What has changed since is lost; this is shown, and asked about on a terminal (elsewhere --quiet, -y, is\n"
-	  "needed). Writers with files there are told before and after. The copy is used up by it. A volume that is\n"
-	  "in use is reverted when it is activated the next time; \"query reverts\" tells which are.",
+	  "needed). Writers with files there are told before and after. A copy on LVM is used up by it; a logical volume\n"
+	  "in use is reverted when it is activated the next time, \"query reverts\" tells which are. A btrfs subvolume\n"
+	  "must not be mounted itself, but lie below what is mounted.",
 	  COMMON | OPTION(SHADOW) | OPTION(QUIET) | OPTION(FORCE), 0, 1, false, run_revert_shadow },
 	{ "query", "reverts", "[--for PATH]", "List reverts that are under way or pending", NULL, COMMON | OPTION(FOR), 0, 0,
 	  false, run_query_reverts },

@@ -22,7 +22,8 @@ void print_revert_preview(FILE *out, json_t *result)
 
 	fprintf(out, "%s will be as it was at ", row_text(result, "Volume"));
 	print_time(out, row_number(result, "Created"));
-	fputs(".\nEverything that has changed on it since is lost. The shadow copy is used up.\n", out);
+	fprintf(out, ".\nEverything that has changed on it since is lost. The shadow copy %s.\n",
+		json_is_true(json_object_get(result, "Kept")) ? "stays" : "is used up");
 	if (younger == 1)
 		fputs("1 younger shadow copy of it stays.\n", out);
 	else if (younger > 1)

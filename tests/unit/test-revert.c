@@ -125,6 +125,33 @@ static void preview_changes_nothing(void **state)
 	end(&s);
 }
 
+static void what_the_provider_refuses_no_writer_hears_of(void **state)
+{
+	struct scene s;
+
+	begin(&s, "vol");
+	fake_workers_rule(s.w->workers, "check-revert", FAKE_ERROR, VSS_E_VOLUME_IN_USE, NULL);
+	run(&s);
+	assert_int_equal(s.told, 1);
+	assert_int_equal(s.err.code, VSS_E_VOLUME_IN_USE);
+	assert_int_equal(tape_find("PreRestore"), -1);
+	assert_int_equal(tape_find("job revert"), -1);
+	end(&s);
+}
+
+static void whether_the_copy_stays_is_told(void **state)
+{
+	struct scene s;
+
+	begin(&s, "vol");
+	fake_workers_rule(s.w->workers, "check-revert", FAKE_OK, VSS_OK, "{\"Kept\": true}");
+	s.options.preview = true;
+	run(&s);
+	assert_int_equal(s.err.code, VSS_OK);
+	assert_true(json_is_true(json_object_get(s.result, "Kept")));
+	end(&s);
+}
+
 static void fail_pre_restore(struct scene *s)
 {
 	fake_fanout_rule(s->w->fanout, &(struct fake_fanout_rule){ .writer = ":b", .event = "PreRestore", .mode = FAKE_ERROR,
@@ -289,6 +316,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(writers_let_go_before_and_take_up_after),
 		cmocka_unit_test(preview_changes_nothing),
+		cmocka_unit_test(what_the_provider_refuses_no_writer_hears_of),
+		cmocka_unit_test(whether_the_copy_stays_is_told),
 		cmocka_unit_test(a_writers_refusal_stops_it),
 		cmocka_unit_test(force_passes_over_it),
 		cmocka_unit_test(providers_failure),

@@ -29,7 +29,14 @@ int btrfs_unexpose(json_t *request, const struct fd_list *fds, json_t *answer, s
 		   struct err *err);
 int btrfs_usage(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);
+int btrfs_check_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		       struct err *err);
+int btrfs_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		 struct err *err);
 int btrfs_storage_list(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		       struct err *err);
 int btrfs_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		      struct err *err);
+
+/* storage.c: what somebody laid down for one volume goes for another, which has taken its place. */
+void associations_move(int store, const char *from, const char *to);

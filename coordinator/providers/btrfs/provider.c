@@ -17,6 +17,8 @@ static const struct provider_op ops[] = {
 	{ "expose", btrfs_expose },
 	{ "unexpose", btrfs_unexpose },
 	{ "usage", btrfs_usage },
+	{ "check-revert", btrfs_check_revert },
+	{ "revert", btrfs_revert },
 	{ "storage-list", btrfs_storage_list },
 	{ "storage-set", btrfs_storage_set },
 	{ NULL, NULL },

@@ -52,6 +52,19 @@ static int write_associations(int store, json_t *associations, struct err *err)
 	return 0;
 }
 
+void associations_move(int store, const char *from, const char *to)
+{
+	autojson json_t *associations = read_associations(store);
+	json_t *entry = json_object_get(associations, from);
+	struct err ignored = { 0 };
+
+	if (!entry)
+		return;
+	json_object_set(associations, to, entry);
+	json_object_del(associations, from);
+	write_associations(store, associations, &ignored);
+}
+
 /* ---- listing ---- */
 
 struct tally {

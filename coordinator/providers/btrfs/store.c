@@ -13,8 +13,10 @@
 #include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
 #include "coordinator/providers/btrfs/subvolume.h"
+#include "coordinator/providers/record.h"
 
 #define MARK_SIZE (MARK_HOST_SIZE + ID_SIZE + MARK_VOLUME_SIZE)
+#define MARK_TEMPORARY MARK_SEALED ".new"
 #define NO_ID "00000000-0000-0000-0000-000000000000"
 
 static bool copy_field(char *to, size_t size, const char *from, size_t length)
@@ -193,10 +195,20 @@ void place_mark_sealed(int place)
 	renameat(place, MARK_UNFINISHED, place, MARK_SEALED);
 }
 
+void place_mark_volume(int place, const struct mark *mark, const char *volume)
+{
+	char text[MARK_SIZE];
+
+	snprintf(text, sizeof text, "%s,%s,%s", mark->host, mark->set, volume);
+	unlinkat(place, MARK_TEMPORARY, 0);
+	if (symlinkat(text, place, MARK_TEMPORARY) == 0)
+		renameat(place, MARK_TEMPORARY, place, MARK_SEALED);
+}
+
 static int remove_content(int place, const char **failed)
 {
-	static const char *const subvolumes[] = { VSS_STORE_COPY, STORE_WORK };
-	static const char *const files[] = { VSS_STORE_RECORD, MARK_SEALED };
+	static const char *const subvolumes[] = { VSS_STORE_COPY, STORE_WORK, STORE_REVERT };
+	static const char *const files[] = { VSS_STORE_RECORD, RECORD_TEMPORARY, MARK_SEALED, MARK_TEMPORARY };
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		*failed = files[i];

@@ -7,6 +7,7 @@
  *		work		the writable snapshot, while writers repair it
  *		copy		the read-only snapshot
  *		record.json	{"Copy": ID, "Record": object}
+ *		revert		for a moment: what takes the volume's place, then what had it
  *
  * A copy exists from the moment its record is readable. Before, the mark tells whose it is: being metadata, it reaches
  * the disk with the transaction that makes the snapshot, whatever happens to the power afterwards. Removing goes the
@@ -20,6 +21,7 @@
 #include "common/id.h"
 
 #define STORE_WORK "work"
+#define STORE_REVERT "revert"
 #define MARK_UNFINISHED "unfinished"
 #define MARK_SEALED "sealed"
 
@@ -48,6 +50,8 @@ int place_create(int store, const char *copy, const struct mark *mark, int *ret,
 int place_open(int store, const char *copy); /* -1 with errno */
 
 void place_mark_sealed(int place);
+/* A sealed copy's mark names another volume from now on. */
+void place_mark_volume(int place, const struct mark *mark, const char *volume);
 
 /* Removes the place and all that a provider ever puts there, marked as taken down by host, so that whoever finds it
  * half gone can finish. One that is not there is success. */

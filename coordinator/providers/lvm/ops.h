@@ -24,6 +24,8 @@ int lvm_storage_list(json_t *request, const struct fd_list *fds, json_t *answer,
 int lvm_storage_set(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		    struct err *err);
 int lvm_extend(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
+int lvm_check_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		     struct err *err);
 int lvm_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
 int lvm_reverts(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);

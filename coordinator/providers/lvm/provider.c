@@ -17,6 +17,7 @@ static const struct provider_op ops[] = {
 	{ "expose", lvm_expose },
 	{ "unexpose", lvm_unexpose },
 	{ "usage", lvm_usage },
+	{ "check-revert", lvm_check_revert },
 	{ "revert", lvm_revert },
 	{ "reverts", lvm_reverts },
 	{ "storage-list", lvm_storage_list },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* revert, reverts: making a volume what a copy of it says, which is LVM's merge: the copy goes into the volume and is
+/* check-revert, revert, reverts: making a volume what a copy of it says, which is LVM's merge: the copy goes into the volume and is
  * gone then. While somebody has the volume open LVM puts that off until it is activated the next time. */
 #include <errno.h>
 #include <fcntl.h>
@@ -213,6 +213,15 @@ static int answer_state(json_t *answer, const json_t *row, const char *copy, enu
 				 "run lvchange --refresh %s/%s, or restart this machine",
 				 vg, lv, vg, lv));
 	return 0;
+}
+
+int lvm_check_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
+{
+	cleanup(groups_done) struct groups groups = { 0 };
+	const json_t *row = groups_read_all(&groups, err) < 0 ? NULL : groups_find_requested(&groups, request, err);
+
+	json_object_set_new(answer, "Kept", json_false());
+	return row ? check_usable(row, json_string_value(json_object_get(request, "Copy")), err) : -1;
 }
 
 int lvm_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
