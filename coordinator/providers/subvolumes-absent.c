@@ -2,6 +2,8 @@
 /* Stands in for subvolumes.c in a build without btrfs. */
 #include "coordinator/providers/subvolumes.h"
 
+#include <stddef.h>
+
 int subvolume_locate(int directory, struct subvolume_place *ret, struct err *err)
 {
 	return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED, "vssd was built without btrfs");

@@ -22,7 +22,7 @@ redis_answers() {
 	[ "$(redis_ask "$1" PING 2>/dev/null)" = PONG ]
 }
 
-# server NAME DIRECTORY [OPTION VALUE...]
+# redis_server NAME DIRECTORY [OPTION VALUE...]
 redis_server() {
 	lab_spawn "$1" setpriv --reuid="$redis_user" --regid="$redis_group" --clear-groups -- redis-server --port 0 --unixsocket "$lab/s/$1.sock" \
 		--unixsocketperm 777 --dir "$2" --save "" --daemonize no "${@:3}"
@@ -34,7 +34,7 @@ redis_ledger() {
 	lab_wait 10 grep -q READY "$lab/ledger.log" || lab_die "the ledger does not start"
 }
 
-# writer [LINE...]: the writer anew, with these lines more.
+# redis_writer [LINE...]: the writer anew, with these lines more.
 redis_writer() {
 	lab_stop writer 2>/dev/null || true
 	lab_wait 5 scene_is_absent Redis || true
@@ -45,7 +45,7 @@ redis_writer() {
 	lab_wait 15 grep -q 'registered' "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
 }
 
-# promises FROM TO NAME: what was acknowledged before FROM is there, nothing that was issued after TO, no holes.
+# redis_promises FROM TO NAME: what was acknowledged before FROM is there, nothing that was issued after TO, no holes.
 redis_promises() {
 	local thread count max acknowledged issued
 

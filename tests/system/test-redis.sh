@@ -92,16 +92,16 @@ older() {
 	begin "Redis before 6.2"
 	lab_spawn older python3 "$(dirname "$0")/older-server.py" redis "$lab/s/older.sock" "$lab/s/main.sock" 6.0.16
 	lab_wait 10 test -S "$lab/s/older.sock"
-	writer "Socket=$lab/s/older.sock"
+	redis_writer "Socket=$lab/s/older.sock"
 	try create shadow --for "$volume"
 	fails "PrepareSnapshot: .*The server, version 6\.0\.16, cannot hold its writes alone (CLIENT PAUSE WRITE), as Redis before 6\.2"
 	check "trying again is not suggested" equal "$code" 1
 	lab_stop older
 
 	begin "a server without some of its commands"
-	install -d -o "$user" -g "$group" "$volume/bare"
-	server bare "$volume/bare" --rename-command CLIENT ""
-	writer "Socket=$lab/s/bare.sock"
+	install -d -o "$redis_user" -g "$redis_group" "$volume/bare"
+	redis_server bare "$volume/bare" --rename-command CLIENT ""
+	redis_writer "Socket=$lab/s/bare.sock"
 	try create shadow --for "$volume"
 	fails "PrepareSnapshot: .*CLIENT PAUSE: ERR unknown command.*rename-command"
 	check "trying again is not suggested" equal "$code" 1

@@ -55,6 +55,10 @@ is_watching() {
 	[ -e /run/vss-watch/state/watch ]
 }
 
+is_watched() {
+	[ -n "$(watched "$1" .Device)" ]
+}
+
 # alarm DEVICE: what vss-watch says of it, or "none"
 alarm() {
 	watched "$1" '.Alarm // "none"'
@@ -120,7 +124,7 @@ in_time() {
 	sum=$(sha256sum </mnt/a/fill)
 	works resize shadowstorage --for /mnt/a --on vg --maxsize 64MB
 	copy=$(copy_device /mnt/a)
-	wait_for 10 is_watching || die "vssd does not start vss-watch"
+	wait_for 10 is_watched "$copy" || die "vssd does not start vss-watch, or that does not see the copy"
 	[ "$(alarm "$copy")" = none ] || die "there is an alarm without need: $(alarm "$copy")"
 	works resize shadowstorage --for /mnt/a --on vg
 	wait_for 40 is_larger "$copy" 200000 || die "a small store is not extended"
