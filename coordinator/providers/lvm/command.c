@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lvm2cmd.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,17 @@
 #define COMPLAINT_SIZE 640u
 #define REPORT_SIZE_MAX (16u << 20)
 
+/* What LVM takes from the heap at each command, and twice more in one that suspends: its cache of disk blocks, and the 8 MiB
+ * that it touches so that they are there while a device is suspended. Given back to the kernel, they are not there then, and
+ * each of their pages is a fault when they are taken again. */
+#define HEAP_KEPT (64 << 20)
+#define HEAP_PIECE_MAX (32 << 20) /* larger ones are mapped apart and given back in any case */
+
 static struct {
 	void *handle;
 	int (*run)(void *handle, const char *line);
 	void (*log)(lvm2_log_fn_t fn);
+	char *heap; /* where its part begins */
 
 	char complaint[COMPLAINT_SIZE]; /* errors of the running command */
 } lvm;
@@ -69,6 +77,15 @@ static void hear(int level, const char *file, int line, int error, const char *m
 
 /* ---- running ---- */
 
+static void keep_heap(void)
+{
+	uintptr_t end = (uintptr_t)sbrk(0), page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
+	mallopt(M_MMAP_THRESHOLD, HEAP_PIECE_MAX);
+	lvm.heap = (char *)((end + page - 1) / page * page);
+}
+
 static int load(struct err *err)
 {
 	void *(*init)(void);
@@ -86,6 +103,7 @@ static int load(struct err *err)
 	if (!init || !lvm.log || !lvm.run)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR, "%s is not LVM's library", LIBRARY);
 	setenv("LVM_SUPPRESS_FD_WARNINGS", "1", 1);
+	keep_heap();
 	lvm.log(hear);
 	dm_listen(add_complaint);
 	lvm.handle = init();
@@ -276,6 +294,14 @@ bool lvm_setting(const char *name, char *value, size_t size)
 		return false;
 	text_format(value, size, "%.*s", (int)strcspn(quote + 1, "\""), quote + 1);
 	return true;
+}
+
+void lvm_share_heap(bool shared)
+{
+	char *end = sbrk(0);
+
+	if (lvm.heap && end > lvm.heap)
+		madvise(lvm.heap, (size_t)(end - lvm.heap), shared ? MADV_DOFORK : MADV_DONTFORK);
 }
 
 bool lvm_is_plain(const char *text)

@@ -13,11 +13,12 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "coordinator/providers/lvm/command.h"
 
 #define EXIT_THAW 255
 
 /* In a process and a session of its own: the worker may be killed at any moment, with its group, and what it had frozen
- * would stay so. */
+ * would stay so. It has no heap (start_all). */
 static _Noreturn void freeze_and_thaw(int fd)
 {
 	setsid();
@@ -32,7 +33,7 @@ static _Noreturn void freeze_and_thaw(int fd)
 
 static int start(struct probe *probe, struct err *err)
 {
-	probe->pid = fork();
+	probe->pid = _Fork();
 	if (probe->pid == 0)
 		freeze_and_thaw(probe->fd);
 	if (probe->pid < 0)
@@ -83,17 +84,27 @@ static int wait_for(struct probe *probe, uint64_t deadline, struct err *err)
 	return judge(probe, status, err);
 }
 
+static int start_all(struct probe *probes, size_t n, struct err *err)
+{
+	int r = 0;
+
+	lvm_share_heap(false);
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (probes[i].fd >= 0)
+			r = start(&probes[i], err);
+	lvm_share_heap(true);
+	return r;
+}
+
 /* All are waited for, so that none is left frozen when this returns. */
 int probe_filesystems(struct probe *probes, size_t n, uint64_t deadline, struct err *err)
 {
 	struct err failure = { 0 }, other;
-	int r = 0;
+	int r;
 
 	for (size_t i = 0; i < n; i++)
 		probes[i].pid = probes[i].pidfd = -1;
-	for (size_t i = 0; i < n && r == 0; i++)
-		if (probes[i].fd >= 0)
-			r = start(&probes[i], &failure);
+	r = start_all(probes, n, &failure);
 	for (size_t i = 0; i < n; i++) {
 		if (probes[i].pidfd >= 0 && wait_for(&probes[i], deadline, r == 0 ? &failure : &other) < 0)
 			r = -1;
