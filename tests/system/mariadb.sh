@@ -6,6 +6,7 @@
 
 declare -A maria_data=()
 set=""
+maria_as=mysql # the writer's user
 
 as_mysql() {
 	exec setpriv --reuid=mysql --regid=mysql --clear-groups -- "$@"
@@ -37,7 +38,8 @@ maria_spawn() {
 	local name=$1
 
 	shift
-	lab_spawn "$name" setpriv --reuid=mysql --regid=mysql --clear-groups -- mariadbd --defaults-file="$lab/$name.cnf" \
+	# As Debian's unit starts it: with a right that keeps others of its user from looking into it.
+	lab_spawn "$name" setpriv --reuid=mysql --regid=mysql --clear-groups --inh-caps=+ipc_lock --ambient-caps=+ipc_lock -- mariadbd --defaults-file="$lab/$name.cnf" \
 		--datadir="${maria_data[$name]}" --socket="$lab/s/$name.sock" --pid-file="$lab/s/$name.pid" "$@"
 }
 
@@ -61,6 +63,7 @@ maria_scene() {
 	maria_sql main "CREATE DATABASE test; CREATE TABLE test.ledger (thread int, number bigint, PRIMARY KEY (thread, number)) ENGINE=InnoDB;
 		CREATE TABLE test.old (number int) ENGINE=MyISAM; INSERT INTO test.old VALUES (1)"
 	maria_configure
+	sed "s|^Paths=.*|Paths=$lab/nothing|" "$(dirname "${BASH_SOURCE[0]}")/../../writers/mariadb/mariadb.writer" >"$lab/manifests/mariadb.writer"
 	scene_configure Identify=2s PrepareSnapshot=5s Event=20s Freeze=4s
 }
 
@@ -70,10 +73,10 @@ maria_configure() {
 	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/writer.conf"
 }
 
-# maria_writer [USER]: the writer, with $lab/writer.conf
+# maria_writer: the writer, with $lab/writer.conf
 maria_writer() {
 	rm -f "$lab/writer.log"
-	lab_spawn writer setpriv --reuid="${1:-root}" --regid="$(id -g "${1:-root}")" --clear-groups -- "$build/writers/mariadb/vss-mariadb-writer" --config "$lab/writer.conf"
+	lab_spawn writer setpriv --reuid="$maria_as" --regid="$(id -g "$maria_as")" --clear-groups -- "$build/writers/mariadb/vss-mariadb-writer" --config "$lab/writer.conf"
 	lab_wait 15 grep -q ': registered\|^registered\|>registered' "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
 }
 

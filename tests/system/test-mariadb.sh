@@ -278,6 +278,8 @@ begin "MariaDB that calls itself MySQL"
 maria_start main --version=8.0.35
 good_set
 drop
+maria_as=root
+maria_rewriter
 two_volumes
 lab_note "${entries:-0} entries were found again"
 scene_done

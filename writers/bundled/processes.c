@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -63,7 +65,7 @@ static void read_sockets(const char *process, struct sockets *sockets)
 	}
 }
 
-/* Num: RefCount Protocol Flags Type St Inode Path; the flag says that it listens. */
+/* Num: RefCount Protocol Flags Type St Inode Path; the flag says that it listens. sockets NULL: whoever's. */
 static json_t *listening_paths(const char *process, const struct sockets *sockets)
 {
 	json_t *paths = json_array();
@@ -78,7 +80,7 @@ static json_t *listening_paths(const char *process, const struct sockets *socket
 		unsigned long inode;
 		int at = 0;
 		if (sscanf(line, "%*[^:]: %*x %*x %x %*x %*x %lu %n", &flags, &inode, &at) != 2 || at == 0 ||
-		    !(flags & 0x10000) || line[at] != '/' || !has(sockets, inode))
+		    !(flags & 0x10000) || line[at] != '/' || (sockets && !has(sockets, inode)))
 			continue;
 		line[strcspn(line, "\n")] = '\0';
 		json_array_append_new(paths, json_string(line + at));
@@ -103,6 +105,40 @@ static void add_ports(const char *process, const char *protocol, const struct so
 		    state == 0x0a && has(sockets, inode))
 			json_array_append_new(ports, json_integer(port));
 	}
+}
+
+/* To whoever connects the kernel says which process began to listen. */
+static pid_t listener_of(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct ucred peer;
+	socklen_t size = sizeof peer;
+	autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || strlen(path) >= sizeof address.sun_path)
+		return -1;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return -1;
+	return peer.pid;
+}
+
+bool processes_listens_at(pid_t pid, uid_t uid, char *socket, size_t size)
+{
+	autojson json_t *paths = listening_paths("/proc/self", NULL);
+	json_t *entry;
+	struct stat st;
+	size_t i;
+
+	json_array_foreach(paths, i, entry) {
+		const char *path = json_string_value(entry);
+		if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_uid != uid || listener_of(path) != pid)
+			continue;
+		snprintf(socket, size, "%s", path);
+		return true;
+	}
+	return false;
 }
 
 /* ---- a process ---- */

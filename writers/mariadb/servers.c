@@ -23,16 +23,18 @@ static const char *const names[] = { "mariadbd", "mysqld", NULL };
 
 /* ---- is one running ---- */
 
-/* A server has locks on its first data file. */
-static pid_t locked_by(const char *data)
+/* A server has locks on its first data file, which is its user's. */
+static pid_t locked_by(const char *data, uid_t *ret_user)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	char path[PATH_MAX];
+	struct stat st;
 
 	snprintf(path, sizeof path, "%s/ibdata1", data);
 	autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+	if (fd < 0 || fstat(fd, &st) < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
 		return 0;
+	*ret_user = st.st_uid;
 	return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
@@ -54,11 +56,12 @@ int servers_running(const json_t *settings, const char *name, const char *data, 
 	const json_t *process = process_of(processes, data);
 	const char *configured = bundled_setting_text(settings, name, "Socket");
 	const char *seen = json_string_value(json_array_get(json_object_get(process, "Sockets"), 0));
-	pid_t holder = locked_by(data);
+	uid_t user = 0;
+	pid_t holder = locked_by(data, &user);
 
 	*ret_running = process || holder;
 	snprintf(socket, size, "%s", *configured ? configured : seen ?: "");
-	if (!*ret_running || *socket)
+	if (!*ret_running || *socket || (holder > 0 && processes_listens_at(holder, user, socket, size)))
 		return 0;
 	if (!process)
 		return err_set(err, VSS_E_UNEXPECTED,
