@@ -9,6 +9,7 @@
  *	kill-after	SIGKILL when the op is done, before it is answered
  *	hang-after	does not answer when the op is done; makes OP.after then
  *	kill-in MSEC	SIGKILL so long after the request was passed on
+ *	stop-in MSEC	SIGSTOP so long after the request was passed on
  *	delay MSEC	passes the request on so much later
  *
  * A file OP.done is made when the action begins, so that a script can wait for it. */
@@ -52,6 +53,7 @@ static int start_worker(const char *role)
 		fail("fork");
 	if (pid == 0) {
 		close(VSSD_FD);
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* vssd knows of the gate alone */
 		snprintf(fd, sizeof fd, "%d", pair[1]);
 		fcntl(pair[1], F_SETFD, 0);
 		execl(program, program, role, "--fd", fd, NULL);
@@ -104,9 +106,10 @@ static void before(const struct order *order)
 
 static void after(const struct order *order, const char *op, int worker)
 {
-	if (strcmp(order->what, "kill-in") == 0) {
+	if (strcmp(order->what, "kill-in") == 0 || strcmp(order->what, "stop-in") == 0) {
 		poll(NULL, 0, order->milliseconds);
-		kill(0, SIGKILL); /* the process group: the real worker in the midst of its op too */
+		/* The process group: the real worker in the midst of its op too. */
+		kill(0, strcmp(order->what, "kill-in") == 0 ? SIGKILL : SIGSTOP);
 	}
 	if (strcmp(order->what, "hang-after") == 0) {
 		poll(&(struct pollfd){ .fd = worker, .events = POLLIN }, 1, -1);
