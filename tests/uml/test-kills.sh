@@ -165,6 +165,7 @@ aftermath() {
 	took=$((($(now) - killed) / 1000))
 	if [ "$who" = vssd ]; then
 		wait_for 8 app_runs || die "$what: the writer stays frozen: $(cat /run/app.events)"
+		start_again "$pid" "$signal" "$who"
 	fi
 	[ "$signal" != STOP ] || [ "$who" != vssd ] || kill -s CONT "$pid"
 	wait_for 40 requestor_ended || die "$what: the requestor is not answered"
@@ -184,7 +185,7 @@ aftermath() {
 start_again() { # PID SIGNAL WHO
 	case $3 in
 	vssd)
-		ended "$1" || return 0
+		[ "${pid_of[vssd]}" = "$1" ] && ended "$1" || return 0
 		stop vssd
 		start_gated_vssd
 		;;
