@@ -14,21 +14,7 @@ guest_modules=(virtio_pci virtio_blk virtio_console)
 
 # guest_kernel: its package's path; fails where it cannot be had.
 guest_kernel() {
-	local cache=${XDG_CACHE_HOME:-/var/cache}/vssd-tests package found
-
-	mkdir -p "$cache"
-	(
-		flock 9
-		found=$(find "$cache" -name 'linux-image-*-cloud-amd64_*.deb' | sort -V | tail -n 1)
-		if [ -z "$found" ]; then
-			package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
-			[ -n "$package" ] || exit 1
-			cd "$cache" || exit 1
-			timeout 120 apt-get -qq download "$package" >&2 || exit 1
-			found=$(find "$cache" -name "${package}_*.deb" | head -n 1)
-		fi
-		[ -s "$found" ] && echo "$found"
-	) 9>"$cache/lock.kernel"
+	"$(dirname "${BASH_SOURCE[0]}")/../uml/get-kernel.sh" cloud-package
 }
 
 # guest_add PROGRAM...: with the libraries that it needs, below $lab/guest/root.

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# get-kernel.sh 6.1|6.12: prints a directory with a User-Mode Linux kernel (linux) and its modules (modules/RELEASE). 6.1 is
-# this release's package; 6.12 is the next release's, fetched once through the mirror that apt uses, with the C library that
-# it needs. Exit code 77, with the reason, where it cannot be had.
+# get-kernel.sh 6.1|6.12|cloud: prints a directory with a kernel (linux) and its modules (modules/RELEASE). 6.1 is this release's
+# User-Mode Linux; 6.12 is the next release's, with the C library that it needs; cloud is Debian's kernel for virtual machines.
+# get-kernel.sh cloud-package: prints the file that the last comes from. What is no package of this machine is fetched once, through
+# the mirror that apt uses. Exit code 77, with the reason, where it cannot be had.
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-/var/cache}/vssd-tests
@@ -63,11 +64,55 @@ newer() {
 	echo "$dir"
 }
 
+cloud_package() {
+	local package found
+
+	mkdir -p "$cache"
+	exec 9>"$cache/lock.kernel"
+	flock 9
+	found=$(find "$cache" -maxdepth 1 -name 'linux-image-*-cloud-amd64_*.deb' | sort -V | tail -n 1)
+	if [ -z "$found" ]; then
+		package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+		[ -n "$package" ] || skip "apt knows no linux-image-cloud-amd64"
+		(cd "$cache" && timeout 120 apt-get -qq download "$package" >&2) || skip "$package cannot be fetched"
+		found=$(find "$cache" -maxdepth 1 -name "${package}_*.deb" | head -n 1)
+	fi
+	[ -s "$found" ] || skip "Debian's cloud kernel cannot be had"
+	echo "$found"
+}
+
+# In a subshell: it gives the lock back before another is taken.
+cloud() {
+	local package dir work release
+
+	package=$(cloud_package) || exit $?
+	dir=$cache/$(basename "$package" .deb)
+	exec 9>"$dir.lock"
+	flock 9
+	[ ! -e "$dir/linux" ] || { echo "$dir"; return; }
+	for program in depmod dpkg-deb; do
+		command -v "$program" >/dev/null || skip "the program $program is not installed"
+	done
+	rm -rf "$dir"
+	work=$(mktemp -d)
+	# shellcheck disable=SC2064
+	trap "rm -rf '$work'" EXIT
+	dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work" --wildcards './boot/vmlinuz-*' './lib/modules/*'
+	release=$(basename "$work"/lib/modules/*)
+	depmod -b "$work" "$release"
+	mkdir -p "$dir"
+	mv "$work/lib/modules" "$dir/modules"
+	mv "$work/boot/vmlinuz-$release" "$dir/linux" # last: it says that all is there
+	echo "$dir"
+}
+
 case ${1:-} in
 6.1) packaged ;;
 6.12) newer ;;
+cloud) cloud ;;
+cloud-package) cloud_package ;;
 *)
-	echo "usage: get-kernel.sh 6.1|6.12" >&2
+	echo "usage: get-kernel.sh 6.1|6.12|cloud|cloud-package" >&2
 	exit 2
 	;;
 esac

@@ -9,7 +9,14 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
 share=$(sed -n 's/.*vss_share=\([^ ]*\).*/\1/p' /proc/cmdline)
 mkdir -p /run/lab /run/build /run/source /run/lock /run/lvm /run/modules/lib/modules
-mount -t hostfs -o "$share" none /run/lab # the root is read-only, this is not
+# The root is read-only, this is not.
+if [ "$(stat -f -c %T /)" = fuseblk ] || grep -q ' / virtiofs ' /proc/mounts; then
+	emulated=yes
+	mount -t virtiofs lab /run/lab
+else
+	emulated=no
+	mount -t hostfs -o "$share" none /run/lab
+fi
 exec </dev/null >>/run/lab/.output 2>&1
 
 power_off() {
@@ -23,10 +30,17 @@ trap 'power_off 125' EXIT
 build="" source="" kernel_modules="" udev="" level="" command=() # from:
 # shellcheck disable=SC1091
 . /run/lab/.machine
-mount -t hostfs -o "$build" none /run/build
-mount -t hostfs -o "$source" none /run/source
-mount -o remount,ro /run/build
-mount -o remount,ro /run/source
+# share DIRECTORY PLACE: read-only, and not hidden by what is mounted below.
+share() {
+	if [ $emulated = yes ]; then
+		mount --bind "$1" "$2"
+	else
+		mount -t hostfs -o "$1" none "$2"
+	fi
+	mount -o remount,ro "$2"
+}
+share "$build" /run/build
+share "$source" /run/source
 for place in /tmp /var/tmp /var/lib /var/log /mnt /root /home /etc/lvm /srv; do
 	[ ! -d "$place" ] || mount -t tmpfs -o mode=1777 tmpfs "$place"
 done
@@ -38,9 +52,21 @@ ip link set lo up 2>/dev/null
 echo 1 >/proc/sys/kernel/sysrq 2>/dev/null
 
 ln -s "$kernel_modules/$(uname -r)" /run/modules/lib/modules/
-for module in dm-mod dm-snapshot dm-thin-pool dm-mirror dm-raid dm-flakey dm-delay loop; do
+# What the kernel asks for by itself comes from there, too.
+printf '#!/bin/sh\nexec /sbin/modprobe -d /run/modules "$@"\n' >/run/modprobe
+chmod +x /run/modprobe
+echo /run/modprobe >/proc/sys/kernel/modprobe
+# dm-raid measures its ways to compute for seconds in an emulated machine: there it comes when it is needed.
+[ $emulated = yes ] || modprobe -d /run/modules dm-raid 2>/dev/null
+for module in dm-mod dm-snapshot dm-thin-pool dm-mirror dm-flakey dm-delay loop; do
 	modprobe -d /run/modules "$module" 2>/dev/null
 done
+if [ $emulated = yes ]; then
+	for disk in /sys/block/vd?; do # the names that the tests know
+		letter=$(tr a-y b-z <<<"${disk#/sys/block/vd}")
+		ln -s "${disk##*/}" "/dev/ubd$letter"
+	done
+fi
 
 if [ "$udev" = yes ]; then
 	/usr/lib/systemd/systemd-udevd --daemon --resolve-names=never

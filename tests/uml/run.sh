@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Runs a script in a machine of its own: a User-Mode Linux, which has device-mapper and may be frozen, filled, killed and
-# booted again. Its root is this machine's file tree, read-only; what it may write is in memory, on its disks, and in
-# /run/lab. Needs root (the tree's files are read as root) and, for the newer kernel, one download.
+# Runs a script in a machine of its own, which has device-mapper and may be frozen, filled, killed and booted again: a User-Mode
+# Linux, or an emulated machine with two processors. Its root is this machine's file tree, read-only; what it may write is in
+# memory, on its disks, and in /run/lab. Needs root (the tree's files are read as root) and, for some kernels, one download.
 #
 # Usage: run.sh [OPTION]... BUILD_DIRECTORY SCRIPT [ARGUMENT]...
-#   --kernel 6.1|6.12   which one (default 6.1); 77 where that one cannot be had
+#   --kernel 6.1|6.12|cloud  which one (default 6.1); 77 where that one cannot be had. cloud: Debian's, on two emulated processors
 #   --disk SIZE         a disk: /dev/ubdb, the next /dev/ubdc ... (sparse)
 #   --disks DIRECTORY   keep the disks there, and $LAB, and use those that are there: to boot the same machine again
 #   --memory SIZE       (default 1G)
@@ -48,6 +48,7 @@ script=$(readlink -f "$2")
 shift 2
 
 place=$("$here/get-kernel.sh" "$kernel") || exit $?
+[ "$kernel" != cloud ] || "$here/emulate.sh" --check || exit $?
 lab=$(mktemp -d "${TMPDIR:-/tmp}/vss-machine.XXXXXX")
 machine=""
 
@@ -65,7 +66,7 @@ disks=() letter=b
 for size in "${sizes[@]}"; do
 	file=${keep:-$lab}/disk-$letter
 	[ -e "$file" ] || truncate -s "$size" "$file"
-	disks+=("ubd$letter=$file")
+	disks+=("$file")
 	letter=$(tr b-y c-z <<<"$letter")
 done
 share=${keep:-$lab}/share
@@ -87,10 +88,29 @@ esac
 } >"$share/.machine"
 
 # setsid: its processes are a group of their own, so that cutting the power leaves none.
-TMPDIR=/dev/shm HOME=$lab setsid "$place/linux" mem="$memory" uml_dir="$lab/uml/" umid=machine rootfstype=hostfs rootflags=/ ro \
-	init="$here/init.sh" "${disks[@]}" con=null con0=null,fd:1 quiet vss_share="$share" \
-	</dev/null >"$lab/console" 2>&1 &
-machine=$!
+boot_uml() {
+	local disk letter=b options=()
+
+	for disk in "${disks[@]}"; do
+		options+=("ubd$letter=$disk")
+		letter=$(tr b-y c-z <<<"$letter")
+	done
+	TMPDIR=/dev/shm HOME=$lab setsid "$place/linux" mem="$memory" uml_dir="$lab/uml/" umid=machine rootfstype=hostfs rootflags=/ \
+		ro init="$here/init.sh" "${options[@]}" con=null con0=null,fd:1 quiet vss_share="$share" \
+		</dev/null >"$lab/console" 2>&1 &
+	machine=$!
+}
+
+boot_emulated() {
+	setsid "$here/emulate.sh" "$place" "$lab" "$share" "$memory" "${disks[@]}" </dev/null >"$lab/console" 2>&1 &
+	machine=$!
+}
+
+if [ "$kernel" = cloud ]; then
+	boot_emulated
+else
+	boot_uml
+fi
 
 # What the script prints is passed on as it comes.
 touch "$share/.output"
