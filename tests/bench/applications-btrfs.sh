@@ -3,6 +3,7 @@
 # What PostgreSQL, MariaDB and Redis notice of a set on btrfs, beside `btrfs subvolume snapshot -r` under the database's own lock; for
 # docs/measurements.md. Called by run.sh, in a mount namespace of its own.
 #   tests/bench/applications-btrfs.sh BUILD_DIRECTORY ROUNDS SECONDS-AROUND [postgresql|mariadb|redis]...
+# With BENCH_TIMELINES=yes it prints the timelines of the sets, too.
 # Ends with 1 if a target was missed.
 set -euo pipefail
 # shellcheck source=tests/bench/applications.sh
@@ -31,4 +32,5 @@ for name in "${@:-postgresql}"; do
 	btrfs --quiet subvolume create "$lab/d/$name"
 	"bench_$name" "$name on btrfs" "$lab/d/$name"
 done
+[ -z "${BENCH_TIMELINES:-}" ] || cat "$lab/timelines"
 [ "$missed" -eq 0 ]

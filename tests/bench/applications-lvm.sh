@@ -4,6 +4,7 @@
 # own lock, in a machine of its own; for docs/measurements.md.
 #   tests/uml/run.sh [--kernel K] --disk 3G --memory 2G --timeout 3600 BUILD_DIRECTORY tests/bench/applications-lvm.sh \
 #       ROUNDS SECONDS-AROUND ext4|xfs [postgresql|mariadb|redis]...
+# With BENCH_TIMELINES=yes it prints the timelines of the sets, too.
 # Data and log are on two volumes; Redis has one. Ends with 1 if a target was missed.
 set -euo pipefail
 # shellcheck source=tests/uml/lib.sh
@@ -46,4 +47,5 @@ for name in "${@:-postgresql}"; do
 	*) "bench_$name" "$name on two logical volumes, $filesystem" /mnt/data /mnt/log ;;
 	esac
 done
+[ -z "${BENCH_TIMELINES:-}" ] || cat "$lab/timelines"
 [ "$missed" -eq 0 ]

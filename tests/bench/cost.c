@@ -26,7 +26,7 @@ enum period { BEFORE, DURING, AFTER, PERIODS };
 
 struct window {
 	uint64_t from, begin, end, to; /* the command, and what is looked at around it */
-	uint64_t stall, held;
+	uint64_t stall, stalled, held; /* the longest, how far into the command it began */
 	struct samples acknowledged; /* when, while the command ran */
 };
 
@@ -104,8 +104,10 @@ static void count(struct side *side, struct window *window, uint64_t issued, uin
 	bool during = issued < window->end && acknowledged >= window->begin;
 	uint64_t took = acknowledged - issued;
 
-	if (during && took > window->stall)
+	if (during && took > window->stall) {
 		window->stall = took;
+		window->stalled = issued > window->begin ? issued - window->begin : 0;
+	}
 	samples_add(&side->latencies[during ? DURING : issued < window->begin ? BEFORE : AFTER], took);
 	side->writes[BEFORE] += is_in(acknowledged, window->from, window->begin);
 	side->writes[AFTER] += is_in(acknowledged, window->end, window->to);
@@ -217,9 +219,14 @@ static bool judge_stalls(void)
 		samples_print(&sides[i].durations);
 	samples_print_heading("longest stall", rounds);
 	for (size_t i = 0; i < 2; i++) {
-		for (unsigned r = 1; r <= rounds; r++)
+		struct samples begins = { 0 };
+		for (unsigned r = 1; r <= rounds; r++) {
 			samples_add(&stalls[i], sides[i].windows[r].stall);
+			samples_add(&begins, sides[i].windows[r].stalled);
+		}
 		samples_print(&stalls[i]);
+		printf("    which began so long after the command %39.3f\n", (double)samples_median(&begins) / 1000);
+		samples_free(&begins);
 	}
 	bool met = samples_judge(&stalls[0], &stalls[1], target, 0);
 	samples_free(&stalls[0]);

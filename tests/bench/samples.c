@@ -67,7 +67,7 @@ bool samples_judge(struct samples *product, struct samples *baseline, double lim
 {
 	uint64_t mine = samples_median(product), theirs = samples_median(baseline);
 	double ratio = theirs ? (double)mine / (double)theirs : 0;
-	bool met = (double)mine <= (double)theirs * limit || mine <= theirs + slack;
+	bool met = (double)mine <= (double)theirs * limit || (slack && mine <= theirs + slack);
 
 	if (limit <= 0) {
 		printf("  ratio %.2f, no target\n", ratio);
