@@ -18,11 +18,12 @@ maria_make() {
 
 	shift 2
 	maria_data[$name]=$data
-	printf '[mariadbd]\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=16M\nlog_bin=binlog\nserver_id=7\nskip_networking\n' >"$lab/$name.cnf"
+	# Address space for terabytes, which is its default, is not to be had in every machine.
+	printf '[mariadbd]\ninnodb_buffer_pool_size=32M\nloose_innodb_buffer_pool_size_max=32M\ninnodb_log_file_size=16M\nlog_bin=binlog\nserver_id=7\nskip_networking\n' >"$lab/$name.cnf"
 	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/$name.cnf"
 	[ -e "$lab/s/maria-template" ] || {
 		install -d -o mysql -g mysql "$lab/s/maria-template"
-		(as_mysql mariadb-install-db --no-defaults --datadir="$lab/s/maria-template" --innodb-log-file-size=16M --auth-root-authentication-method=socket --auth-root-socket-user=mysql --skip-test-db) >"$lab/install.log" 2>&1 ||
+		(as_mysql mariadb-install-db --no-defaults --datadir="$lab/s/maria-template" --innodb-log-file-size=16M --loose-innodb-buffer-pool-size-max=128M --auth-root-authentication-method=socket --auth-root-socket-user=mysql --skip-test-db) >"$lab/install.log" 2>&1 ||
 			lab_die "mariadb-install-db: $(tail -n 20 "$lab/install.log")"
 	}
 	cp --archive "$lab/s/maria-template" "$data"
