@@ -577,6 +577,45 @@ static json_t *place_cow(const struct storage_limits *limits, json_t *volume, js
 	return place;
 }
 
+static json_t *pool_of(json_t *facts, json_t *volume)
+{
+	json_t *pool;
+	size_t i;
+
+	json_array_foreach(json_object_get(facts, "Pools"), i, pool)
+		if (strcmp(text_of(pool, "Uuid"), text_of(volume, "PoolUuid")) == 0)
+			return pool;
+	return NULL;
+}
+
+/* What is free of size, with what the volume group could add, keeps the floor. */
+static int check_floor(json_t *volume, json_t *pool, uint64_t size, uint64_t free, uint64_t room, bool metadata,
+		       struct err *err)
+{
+	unsigned floor = metadata ? STORAGE_METADATA_FLOOR : STORAGE_DATA_FLOOR;
+
+	if (size == 0 || (free + room) / floor >= (size + room) / 100)
+		return 0;
+	return err_set(err, VSS_E_INSUFFICIENT_STORAGE,
+		       "%s cannot be copied: %u %% of the %s of its thin pool %s are free, a pool with copies keeps %u %% free, and "
+		       "its volume group has not enough to extend it. All volumes of a pool stop when it is full: delete copies "
+		       "or volumes, or extend the volume group and the pool (lvextend %s%s)",
+		       text_of(volume, "Path"), (unsigned)(free * 100 / size), metadata ? "metadata" : "data",
+		       text_of(pool, "Name"), floor, metadata ? "--poolmetadatasize +SIZE " : "-L +SIZE ",
+		       text_of(pool, "Name"));
+}
+
+static json_t *place_thin(json_t *volume, json_t *facts, struct err *err)
+{
+	json_t *pool = pool_of(facts, volume), *group = group_of(facts, text_of(volume, "VgUuid"));
+	uint64_t room = bytes_of(group, "Free");
+
+	if (check_floor(volume, pool, bytes_of(pool, "Size"), bytes_of(pool, "Free"), room, false, err) < 0 ||
+	    check_floor(volume, pool, bytes_of(pool, "MetadataSize"), bytes_of(pool, "MetadataFree"), room, true, err) < 0)
+		return NULL;
+	return json_pack("{sO}", "Id", json_object_get(volume, "Id"));
+}
+
 static json_t *place_one(const struct storage_limits *limits, json_t *volume, json_t *facts, struct err *err)
 {
 	json_t *association = storage_association(facts, text_of(volume, "Id"));
@@ -592,7 +631,7 @@ static json_t *place_one(const struct storage_limits *limits, json_t *volume, js
 	}
 	if (storage_check_candidate(volume, store, err) < 0)
 		return NULL;
-	return is_thin(volume) ? json_pack("{sO}", "Id", json_object_get(volume, "Id")) :
+	return is_thin(volume) ? place_thin(volume, facts, err) :
 				 place_cow(limits, volume, association, store, facts, err);
 }
 

@@ -6,7 +6,7 @@
  *
  * {"Groups": [{"Uuid", "Name", "Size", "Free", "ExtentSize": bytes,
  *              "Pvs": [{"Uuid", "Device", "Number", "Size", "Free", "Disks": [disk]}]}],            volume groups
- *  "Pools":  [{"Uuid", "Group": VG uuid, "Name": "vg/pool", "Size", "Free", "Disks": [disk]}],
+ *  "Pools":  [{"Uuid", "Group": VG uuid, "Name": "vg/pool", "Size", "Free", "MetadataSize", "MetadataFree": bytes, "Disks"}],
  *  "Filesystems": [{"Uuid", "Path", "Size", "Free"}],                                       btrfs
  *  "Associations": [{"For": volume id, "Volume": path or "vg/lv", "On": store id, "OnName": s, "Max": bytes or -1,
  *                    "Guaranteed": b, "Explicit": b, "Used": bytes, "Allocated": bytes, "Copies": n,
@@ -36,6 +36,10 @@ struct storage_limits {
 };
 
 #define STORAGE_UNBOUNDED (-1)
+
+/* Per cent of a thin pool with copies that have to stay free: all its volumes stop when it is full. */
+#define STORAGE_DATA_FLOOR 10u
+#define STORAGE_METADATA_FLOOR 25u
 
 /* Limits as VSS has them, and as vssd.conf does where it says nothing. */
 struct storage_limits storage_default_limits(void);

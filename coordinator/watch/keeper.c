@@ -13,6 +13,7 @@
 #include "common/text.h"
 #include "common/names.h"
 #include "coordinator/log.h"
+#include "coordinator/storage-rules.h"
 
 #define SCAN_EVERY (250 * USEC_PER_MSEC)
 #define RETRY_MIN (1 * USEC_PER_SEC) /* where there was nothing that could be done */
@@ -190,13 +191,13 @@ static void look_at_pool(struct keeper *keeper, struct watched *w, uint64_t now)
 	fill_take(&w->fill, now, w->status.used, w->status.size);
 	fill_take(&w->meta, now, w->status.meta_used, w->status.meta_size);
 	if (w->copies > 0 && now >= w->retry) {
-		if (fill_below_floor(&w->fill, ROOM_DATA_FLOOR))
+		if (fill_below_floor(&w->fill, STORAGE_DATA_FLOOR))
 			make_room(keeper, w, false, now);
-		if (fill_below_floor(&w->meta, ROOM_METADATA_FLOOR))
+		if (fill_below_floor(&w->meta, STORAGE_METADATA_FLOOR))
 			make_room(keeper, w, true, now);
 	}
-	if (w->copies == 0 || (!fill_below_floor(&w->fill, ROOM_DATA_FLOOR) &&
-			       !fill_below_floor(&w->meta, ROOM_METADATA_FLOOR)))
+	if (w->copies == 0 || (!fill_below_floor(&w->fill, STORAGE_DATA_FLOOR) &&
+			       !fill_below_floor(&w->meta, STORAGE_METADATA_FLOOR)))
 		clear_alarm(keeper, w);
 	w->due = clock_now() + (w->copies ? fill_poll_after(&w->fill) : SCAN_EVERY);
 }

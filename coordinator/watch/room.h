@@ -10,8 +10,6 @@
 #include "coordinator/watch/fill.h"
 
 #define ROOM_LIMIT (30 * USEC_PER_SEC) /* for LVM to do what was chosen */
-#define ROOM_DATA_FLOOR 10u	       /* per cent of a pool that stay free */
-#define ROOM_METADATA_FLOOR 25u
 
 enum room_kind {
 	ROOM_NONE, /* there is none; why says it */

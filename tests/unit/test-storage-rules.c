@@ -325,6 +325,34 @@ static void implicit_size(void **state)
 	assert_null(json_object_get(json_array_get(none, 0), "StoreSize"));
 }
 
+/* A pool of 10 GiB, its metadata of 100 MiB; what is free of them, and in the group. */
+static enum vss_error place_in_pool(struct err *err, json_int_t data, json_int_t metadata, json_int_t group)
+{
+	autojson json_t *all = facts(), *places = NULL;
+
+	json_object_update_new(json_array_get(json_object_get(all, "Pools"), 0),
+			       json_pack("{sI sI sI sI}", "Size", 10 * GIB, "Free", data, "MetadataSize", 100 * MIB,
+					 "MetadataFree", metadata));
+	json_object_set_new(json_array_get(json_object_get(all, "Groups"), 0), "Free", json_integer(group));
+	places = place(err, all, thin("t", REAL("sda")), NULL);
+	return err->code;
+}
+
+static void pool_keeps_its_floor(void **state)
+{
+	struct err err;
+
+	assert_int_equal(place_in_pool(&err, GIB, 25 * MIB, 0), VSS_OK);
+	place_in_pool(&err, GIB - MIB, 25 * MIB, 0);
+	expect(&err, VSS_E_INSUFFICIENT_STORAGE, "/t", "9 % of the data of its thin pool group/pool");
+	place_in_pool(&err, GIB, 24 * MIB, 0);
+	expect(&err, VSS_E_INSUFFICIENT_STORAGE, "/t", "24 % of the metadata of its thin pool group/pool");
+	assert_int_equal(place_in_pool(&err, 0, 25 * MIB, 2 * GIB), VSS_OK); /* it is extended */
+	assert_int_equal(place_in_pool(&err, GIB, 0, 2 * GIB), VSS_OK);
+	place_in_pool(&err, 0, 25 * MIB, GIB);
+	expect(&err, VSS_E_INSUFFICIENT_STORAGE, "/t", "0 % of the data");
+}
+
 static void placed_where_it_may_lie(void **state)
 {
 	autojson json_t *all = facts();
@@ -449,6 +477,7 @@ int main(void)
 		cmocka_unit_test(implicit_size),		   cmocka_unit_test(placed_where_it_may_lie),
 		cmocka_unit_test(room_is_given_once),		   cmocka_unit_test(max_size),
 		cmocka_unit_test(guaranteed),			   cmocka_unit_test(too_many_copies),
+		cmocka_unit_test(pool_keeps_its_floor),
 		cmocka_unit_test(store_that_is_gone),		   cmocka_unit_test(oldest_go_first_and_none_in_use),
 		cmocka_unit_test(what_shares_blocks_has_no_size),
 	};

@@ -11,7 +11,7 @@
 #define FIELDS                                                                                                         \
 	"vg_name,vg_uuid,vg_seqno,vg_extent_size,vg_free_count,vg_mda_free,vg_exported,vg_partial,vg_permissions,"     \
 	"vg_shared,vg_clustered,lv_name,lv_uuid,lv_size,lv_tags,lv_layout,lv_role,lv_attr,lv_active,origin,"           \
-	"origin_uuid,pool_lv,pool_lv_uuid,lv_merging,lv_permissions,data_percent"
+	"origin_uuid,pool_lv,pool_lv_uuid,lv_merging,lv_permissions,data_percent,metadata_percent,lv_metadata_size"
 
 int groups_read(struct groups *groups, const char *names, struct err *err)
 {

@@ -103,20 +103,26 @@ static bool is_pool(const json_t *row)
 	return strstr(row_text(row, "lv_layout"), "thin,pool") != NULL;
 }
 
+static json_int_t unused(const json_t *row, json_int_t size, const char *percent)
+{
+	return (json_int_t)((double)size * (100 - strtod(row_text(row, percent), NULL)) / 100);
+}
+
 static json_t *describe_pool(const json_t *row)
 {
 	char name[DM_DEVICE_NAME_SIZE] = "";
 	json_int_t size = (json_int_t)row_number(row, "lv_size");
-	double used = strtod(row_text(row, "data_percent"), NULL);
+	json_int_t metadata = (json_int_t)row_number(row, "lv_metadata_size");
 
 	if (dm_name_of(row_text(row, "vg_name"), row_text(row, "lv_name"), name) &&
 	    strlen(name) + strlen("-tpool") < sizeof name)
 		strcat(name, "-tpool");
-	return json_pack("{ss ss so ss ss ss sI sI so}", "Uuid", row_text(row, "lv_uuid"), "Group",
+	return json_pack("{ss ss so ss ss ss sI sI sI sI so}", "Uuid", row_text(row, "lv_uuid"), "Group",
 			 row_text(row, "vg_uuid"), "Name",
 			 json_sprintf("%s/%s", row_text(row, "vg_name"), row_text(row, "lv_name")), "Vg",
 			 row_text(row, "vg_name"), "Lv", row_text(row, "lv_name"), "Device", name, "Size", size, "Free",
-			 (json_int_t)((double)size * (100 - used) / 100), "Disks", disks_of_device(name));
+			 unused(row, size, "data_percent"), "MetadataSize", metadata, "MetadataFree",
+			 unused(row, metadata, "metadata_percent"), "Disks", disks_of_device(name));
 }
 
 static bool is_known(const json_t *list, const char *uuid)
