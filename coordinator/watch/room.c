@@ -60,14 +60,16 @@ static void evict(struct room_choice *ret, json_t *association, json_t *store)
 		    text_of(association, "Volume"), text_of(store, "Copy"));
 }
 
-/* The oldest of this volume's copies that nobody uses, but not the one that needs the room. */
-static bool evict_oldest(struct room_choice *ret, json_t *association, const char *except, const struct room_owner *owner)
+/* The oldest of this volume's copies that nobody uses: the one that needs the room, too, since a younger one is worth more.
+ * When it is the youngest itself, there is nobody for whom it would have to go: it is good until it is full. */
+static bool evict_oldest(struct room_choice *ret, json_t *association, const char *needy, const struct room_owner *owner)
 {
-	json_t *store;
+	json_t *stores = json_object_get(association, "Stores"), *store;
 	size_t i;
 
-	json_array_foreach(json_object_get(association, "Stores"), i, store) {
-		if (strcmp(text_of(store, "Device"), except) == 0 || is_in_use(store, owner))
+	json_array_foreach(stores, i, store) {
+		bool youngest = i + 1 == json_array_size(stores);
+		if (is_in_use(store, owner) || (youngest && strcmp(text_of(store, "Device"), needy) == 0))
 			continue;
 		evict(ret, association, store);
 		return true;

@@ -90,17 +90,33 @@ static void max_size_costs_the_oldest(void **state)
 	room_choice_done(&choice);
 }
 
-static void never_itself_and_never_one_in_use(void **state)
+static void the_only_one_stays(void **state)
+{
+	autojson json_t *facts = make_facts(0, -1, "");
+	struct fill fill = { .used = 700 * MIB, .size = GIB };
+	struct room_choice choice = { 0 };
+
+	json_array_remove(json_object_get(json_array_get(json_object_get(facts, "Associations"), 0), "Stores"), 0);
+	room_for_store(&choice, facts, "vg-vss--new", &fill, &owner);
+	assert_int_equal(choice.kind, ROOM_NONE);
+	room_choice_done(&choice);
+}
+
+static void oldest_goes_and_none_in_use(void **state)
 {
 	char path[64];
 	struct room_choice choice = choose(0, -1, "vg-vss--old", "");
 
 	assert_int_equal(choice.kind, ROOM_EVICT);
-	assert_string_equal(text_in(&choice, "Copy"), "new"); /* the only other one */
+	assert_string_equal(text_in(&choice, "Copy"), "old"); /* no younger one for its sake */
 	room_choice_done(&choice);
 
 	snprintf(path, sizeof path, "%s/session-1", sessions);
 	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	choice = choose(0, -1, "vg-vss--old", "session-1");
+	assert_int_equal(choice.kind, ROOM_EVICT);
+	assert_string_equal(text_in(&choice, "Copy"), "new"); /* the old one is being read */
+	room_choice_done(&choice);
 	choice = choose(0, -1, "vg-vss--new", "session-1");
 	assert_int_equal(choice.kind, ROOM_NONE);
 	assert_non_null(strstr(choice.why, "/data"));
@@ -165,8 +181,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(extended_where_it_may_lie),	     cmocka_unit_test(max_size_costs_the_oldest),
-		cmocka_unit_test(never_itself_and_never_one_in_use), cmocka_unit_test(full_needs_nothing),
-		cmocka_unit_test(pools),
+		cmocka_unit_test(oldest_goes_and_none_in_use),	     cmocka_unit_test(full_needs_nothing),
+		cmocka_unit_test(the_only_one_stays),		     cmocka_unit_test(pools),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
