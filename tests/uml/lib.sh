@@ -25,14 +25,13 @@ count() {
 
 # wait_for SECONDS COMMAND...: until COMMAND succeeds.
 wait_for() {
-	local i seconds=$1
+	local deadline=$((SECONDS + $1))
 
 	shift
-	for ((i = 0; i < seconds * 20; i++)); do
-		"$@" >/dev/null 2>&1 && return 0
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -le "$deadline" ] || return 1
 		sleep 0.05
 	done
-	return 1
 }
 
 # spawn NAME COMMAND...: in the background, its output in /run/log/NAME.log, its pid in ${pid_of[NAME]}.
@@ -185,7 +184,7 @@ start_vssd() {
 	[ -e /run/vssd.conf ] || printf '[Coordinator]\nMachineId=%s\n' "$(machine_id)" >/run/vssd.conf
 	spawn vssd env ${VSSD_DEBUG:+VSSD_DEBUG=1} "$BUILD/coordinator/vssd" --runtime-dir /run/vssd --manifests /run/manifests \
 		--config /run/vssd.conf --worker "$BUILD/coordinator/providers/vss-worker" --watch /run/watch "$@"
-	wait_for 10 vssctl status || die "vssd does not start"
+	wait_for 20 vssctl list sessions || die "vssd does not start" # status tells of what is held without vssd, too
 }
 
 # start_all: bus, guard, vssd.
