@@ -309,9 +309,9 @@ revert_under() { # WHO ACTION
 		sleep 2
 		kill -s CONT "${pid_of[vssd]}" 2>/dev/null || true
 	fi
+	start_again "${pid_of[vssd]}" "$2" vssd
 	wait_for 60 requestor_ended || die "$what: the requestor is not answered"
 	wait "$requestor" || grep -Eq "${reasons[$1]}" /run/create.err || die "$what: the failure has no reason: $(cat /run/create.err)"
-	start_again "${pid_of[vssd]}" "$2" vssd
 	revert_is_well
 }
 
@@ -334,9 +334,9 @@ delete_under() { # WHO ACTION
 	[ "$1" != vssd ] || kill -s "$2" "${pid_of[vssd]}"
 	sleep 2
 	[ "$1" != vssd ] || kill -s CONT "${pid_of[vssd]}" 2>/dev/null || true
+	start_again "${pid_of[vssd]}" "$2" vssd
 	wait_for 60 requestor_ended || die "$what: the requestor is not answered"
 	wait "$requestor" && result=good || result=$(tail -n 1 /run/create.err)
-	start_again "${pid_of[vssd]}" "$2" vssd
 	wait_for 20 is_gone "$set" || vssctl delete shadows --set "$set" -y >/run/out 2>&1 || die "$what: cannot be deleted: $(cat /run/out)"
 	wait_for 10 is_gone "$set" || die "$what: it remains: $(lvs -a -o lv_name,lv_tags vg)"
 	all_is_well
