@@ -164,7 +164,7 @@ bad_days() {
 	older
 
 	begin "the server does not run"
-	lab_stop redis_ledger
+	lab_stop ledger
 	lab_stop main
 	redis_writer
 	try create shadow --for "$volume" --json
