@@ -155,6 +155,7 @@ first_responder=""
 
 start_responders() {
 	first_responder=""
+	rm -f "$lab/responders.log" # of those before
 	lab_spawn responders "$build/tests/bench/responders" "$1"
 	lab_wait 60 grep -q '^[0-9]' "$lab/responders.log" || lab_die "the writers do not start: $(cat "$lab/responders.log")"
 	first_responder=$(cat "$lab/responders.log")
