@@ -21,7 +21,7 @@ declare -A outcome=([good]=0 [failed]=0)
 
 # What a failure may name.
 declare -A reasons=(
-	[vssd]='vssd|Event|in time|timed out|went away'
+	[vssd]='vssd|Event|in time|[Tt]imed out|went away'
 	[worker]='worker|provider|did not|timed out|in time'
 	[guard]='vss-guard|in time'
 	[executor]='vss-guard|in time'
@@ -50,7 +50,7 @@ executor() {
 start_app() { # [OPTION...]
 	: >/run/app.events
 	rm -f /run/log/app.log
-	spawn app "$BUILD/writers/test-writer/vss-test-writer" --name App --path /mnt/v1 --log /run/app.events "$@"
+	spawn app "$BUILD/writers/test-writer/vss-test-writer" --name App --path /mnt/v1 --freeze-limit 6000 --log /run/app.events "$@"
 	wait_for 15 grep -q READY /run/log/app.log || die "the writer does not start"
 }
 
@@ -164,7 +164,7 @@ aftermath() {
 	wait_for $((deadline + 1)) is_free || die "$what: held for more than $((deadline + 1)) s: $(dmsetup info -c)"
 	took=$((($(now) - killed) / 1000))
 	if [ "$who" = vssd ]; then
-		# By itself, where vssd is stopped: Freeze= seconds after its answer, which came late.
+		# By itself, where vssd is stopped: its limit after its answer, which came late.
 		wait_for 14 app_runs || die "$what: the writer stays frozen: $(cat /run/app.events)"
 		start_again "$pid" "$signal" "$who"
 	fi
