@@ -282,8 +282,16 @@ static int exchange(const struct target *t, int place, struct err *err)
 	int saved = swap(t, place) == 0 ? 0 : errno;
 	if (saved == 0 && is_what_was_meant(t, place))
 		return filesystem_sync(place, err);
+	if (saved == 0 && swap(t, place) < 0) /* not ours to delete */
+		return err_errno(
+		    err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+		    "What somebody put in the place of %.300s meanwhile cannot be put back. It is whole, as "
+		    "/" VSS_STORE_DIR "/%s/" STORE_REVERT
+		    " of the top-level subvolume: move it away before the copy is "
+		    "deleted",
+		    t->path, t->copy);
 	if (saved == 0)
-		saved = swap(t, place) == 0 ? ESTALE : errno;
+		saved = ESTALE;
 	subvolume_destroy_tree(place, STORE_REVERT);
 	return err_errno(err, saved, saved == EBUSY ? VSS_E_VOLUME_IN_USE : VSS_E_UNEXPECTED_PROVIDER_ERROR,
 			 "Cannot put the snapshot in the place of %.500s. Nothing was reverted", t->path);
