@@ -26,7 +26,7 @@ int plan_check_volumes(const struct session *s, struct err *err)
 	struct storage_limits limits = storage_limits_of(s->context->config);
 	autojson json_t *volumes = member_volumes(s);
 
-	return storage_check_set(&limits, volumes, err);
+	return s->options.hold ? storage_check_held(volumes, err) : storage_check_set(&limits, volumes, err);
 }
 
 /* What goes on for a set whose session may end meanwhile: that is found by its id. */

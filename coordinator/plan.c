@@ -552,7 +552,7 @@ static void made(struct session *s)
 {
 	struct err err = { 0 };
 
-	if (!s->options.hold && (plan_check_volumes(s, &err) < 0 || check_window(s, &err) < 0)) {
+	if (plan_check_volumes(s, &err) < 0 || (!s->options.hold && check_window(s, &err) < 0)) {
 		session_fail(s, &err);
 		return;
 	}

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/text.h"
 #include "coordinator/session-internal.h"
+#include "coordinator/virtual-disks.h"
 
 #define LIMIT_DEFAULT (10 * USEC_PER_SEC)
 #define LIMIT_MAX (60 * USEC_PER_SEC) /* as the guard's */
@@ -82,19 +83,6 @@ void hold_open(struct session *s)
 
 /* ---- the plan ---- */
 
-static bool is_image_on(const struct member *upper, const struct member *lower)
-{
-	json_t *disk, *image;
-	size_t i, k;
-
-	json_array_foreach (json_object_get(upper->volume, "Disks"), i, disk)
-		json_array_foreach (json_object_get(disk, "Images"), k, image)
-			if (strcmp(json_string_value(json_object_get(image, "Volume")) ?: "", text_of(lower, "Id")) ==
-			    0)
-				return true;
-	return false;
-}
-
 /* A volume on a disk whose image lies on another one is frozen before that one. */
 static void find_depths(const struct session *s, uint32_t depths[SESSION_MEMBERS_MAX])
 {
@@ -102,7 +90,8 @@ static void find_depths(const struct session *s, uint32_t depths[SESSION_MEMBERS
 	for (size_t round = 0; round < 4; round++)
 		for (size_t i = 0; i < s->n_members; i++)
 			for (size_t k = 0; k < s->n_members; k++)
-				if (i != k && is_image_on(&s->members[i], &s->members[k]) && depths[i] <= depths[k])
+				if (i != k && virtual_is_image_on(s->members[i].volume, s->members[k].volume) &&
+				    depths[i] <= depths[k])
 					depths[i] = depths[k] + 1;
 }
 

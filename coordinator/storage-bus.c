@@ -502,6 +502,7 @@ static void list_candidates(struct storage_call *k)
 		json_object_set_new(store, "Why", json_string(err.text));
 		json_object_del(store, "Disks");
 		json_object_del(store, "Pvs");
+		json_object_del(store, "GroupPvs");
 	}
 	bus_call_reply(k->call, json_pack("[o]", stores));
 	end(k, NULL);

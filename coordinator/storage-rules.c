@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/text.h"
+#include "coordinator/virtual-disks.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
@@ -36,128 +37,7 @@ static bool flag_of(const json_t *object, const char *name)
 	return json_is_true(json_object_get(object, name));
 }
 
-static bool same(const json_t *a, const json_t *b, const char *name)
-{
-	const char *x = text_of(a, name);
-
-	return *x && strcmp(x, text_of(b, name)) == 0;
-}
-
-/* ---- virtual disks ---- */
-
-/* The virtual disk on which something lies; NULL for none. With several the first. */
-static json_t *virtual_disk(json_t *object)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(object, "Disks"), i, disk)
-		if (flag_of(disk, "Virtual"))
-			return disk;
-	return NULL;
-}
-
-/* Some of it lies on this disk, some elsewhere. */
-static json_t *other_disk(json_t *object, json_t *than)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(object, "Disks"), i, disk)
-		if (!same(disk, than, "Device"))
-			return disk;
-	return NULL;
-}
-
-static bool lies_on(json_t *object, json_t *wanted)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(object, "Disks"), i, disk)
-		if (same(disk, wanted, "Device"))
-			return true;
-	return false;
-}
-
-/* A volume that can be detached with its disk has to lie on that disk alone: its extents say so, whatever its name.
- * btrfs is exempt: its copies lie in the same filesystem and go where it goes. */
-static int check_spread(json_t *volume, struct err *err)
-{
-	json_t *disk = virtual_disk(volume), *other = disk ? other_disk(volume, disk) : NULL;
-
-	if (!other || strcmp(text_of(volume, "Provider"), "btrfs") == 0)
-		return 0;
-	return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED,
-		       "%s lies on the virtual disk %s and on %s as well, so that it cannot be detached with its copies: move "
-		       "all of it to one of them (pvmove)",
-		       text_of(volume, "Path"), text_of(disk, "Device"), text_of(other, "Device"));
-}
-
-static int check_nesting(json_t *volume, struct err *err)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(volume, "Disks"), i, disk)
-		if (flag_of(disk, "Nested"))
-			return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
-				       "%s lies on the virtual disk %s, the image of which lies on a virtual disk itself: no copy "
-				       "is made of a disk in a disk. Attach the inner image on the machine that has the outer one's "
-				       "files",
-				       text_of(volume, "Path"), text_of(disk, "Device"));
-	return 0;
-}
-
 /* ---- sets ---- */
-
-static bool holds_image(json_t *volume, json_t *image)
-{
-	return strcmp(text_of(image, "Volume"), text_of(volume, "Id")) == 0 || same(image, volume, "FsUuid");
-}
-
-/* The one's disk is a file on the other: holding the other still would stop the one half-way. */
-static int check_image(json_t *inner, json_t *outer, struct err *err)
-{
-	json_t *disk, *image;
-	size_t i, j;
-
-	json_array_foreach(json_object_get(inner, "Disks"), i, disk)
-		json_array_foreach(json_object_get(disk, "Images"), j, image)
-			if (holds_image(outer, image))
-				return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
-					       "%s lies on the virtual disk %s, the image of which (%s) is on %s: the two "
-					       "cannot be in one set. Copy them in sets of their own",
-					       text_of(inner, "Path"), text_of(disk, "Device"), text_of(image, "Path"),
-					       text_of(outer, "Path"));
-	return 0;
-}
-
-/* What holds the image might be any local volume. */
-static int check_unknown(json_t *volume, json_t *with, struct err *err)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(volume, "Disks"), i, disk) {
-		if (!flag_of(disk, "Unknown") || lies_on(with, disk))
-			continue;
-		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
-			       "%s lies on the virtual disk %s, and nothing on this machine tells where its image is: it could "
-			       "be on %s, so that the two cannot be in one set. Copy %s in a set of its own",
-			       text_of(volume, "Path"), text_of(disk, "Device"), text_of(with, "Path"),
-			       text_of(volume, "Path"));
-	}
-	return 0;
-}
-
-static int check_pair(json_t *a, json_t *b, struct err *err)
-{
-	return check_image(a, b, err) < 0 || check_image(b, a, err) < 0 || check_unknown(a, b, err) < 0 ||
-			       check_unknown(b, a, err) < 0 ?
-		       -1 :
-		       0;
-}
 
 int storage_check_set(const struct storage_limits *limits, json_t *members, struct err *err)
 {
@@ -168,22 +48,42 @@ int storage_check_set(const struct storage_limits *limits, json_t *members, stru
 			       "The set has %zu volumes, and %u are allowed: make two sets of it", n, limits->max_volumes);
 	for (size_t i = 0; i < n; i++) {
 		json_t *volume = json_array_get(members, i);
-		if (check_nesting(volume, err) < 0 || check_spread(volume, err) < 0)
+		if (virtual_check_volume(volume, err) < 0)
 			return -1;
 		for (size_t j = 0; j < i; j++)
-			if (check_pair(json_array_get(members, j), volume, err) < 0)
+			if (virtual_check_pair(json_array_get(members, j), volume, err) < 0)
 				return -1;
 	}
 	return 0;
 }
 
+int storage_check_held(json_t *members, struct err *err)
+{
+	for (size_t i = 0; i < json_array_size(members); i++)
+		for (size_t j = 0; j < i; j++)
+			if (virtual_check_held(json_array_get(members, j), json_array_get(members, i), err) < 0)
+				return -1;
+	return 0;
+}
+
 /* ---- stores ---- */
 
-static json_t *make_store(const char *kind, json_t *from, const char *name, const char *group)
+static json_t *group_of(json_t *facts, const char *uuid)
+{
+	json_t *group;
+	size_t i;
+
+	json_array_foreach(json_object_get(facts, "Groups"), i, group)
+		if (strcmp(text_of(group, "Uuid"), uuid) == 0)
+			return group;
+	return NULL;
+}
+
+static json_t *make_store(const char *kind, json_t *from, const char *name, json_t *group)
 {
 	json_t *store = json_pack("{so ss ss ss sI sI}", "Id", json_sprintf("%s:%s", kind, text_of(from, "Uuid")), "Kind",
-				  kind, "Name", name, "Group", group, "Size", (json_int_t)bytes_of(from, "Size"), "Free",
-				  (json_int_t)bytes_of(from, "Free"));
+				  kind, "Name", name, "Group", text_of(group, "Uuid"), "Size",
+				  (json_int_t)bytes_of(from, "Size"), "Free", (json_int_t)bytes_of(from, "Free"));
 
 	if (json_object_get(from, "Disks"))
 		json_object_set(store, "Disks", json_object_get(from, "Disks"));
@@ -191,6 +91,8 @@ static json_t *make_store(const char *kind, json_t *from, const char *name, cons
 		json_object_set(store, "Number", json_object_get(from, "Number"));
 	if (json_object_get(from, "Pvs"))
 		json_object_set(store, "Pvs", json_object_get(from, "Pvs"));
+	if (group)
+		json_object_set(store, "GroupPvs", json_object_get(group, "Pvs"));
 	return store;
 }
 
@@ -200,15 +102,15 @@ json_t *storage_candidates(json_t *facts)
 	size_t i, j;
 
 	json_array_foreach(json_object_get(facts, "Groups"), i, object) {
-		const char *group = text_of(object, "Uuid");
-		json_array_append_new(list, make_store("vg", object, text_of(object, "Name"), group));
+		json_array_append_new(list, make_store("vg", object, text_of(object, "Name"), object));
 		json_array_foreach(json_object_get(object, "Pvs"), j, pv)
-			json_array_append_new(list, make_store("pv", pv, text_of(pv, "Device"), group));
+			json_array_append_new(list, make_store("pv", pv, text_of(pv, "Device"), object));
 	}
 	json_array_foreach(json_object_get(facts, "Pools"), i, object)
-		json_array_append_new(list, make_store("pool", object, text_of(object, "Name"), text_of(object, "Group")));
+		json_array_append_new(list, make_store("pool", object, text_of(object, "Name"),
+						       group_of(facts, text_of(object, "Group"))));
 	json_array_foreach(json_object_get(facts, "Filesystems"), i, object)
-		json_array_append_new(list, make_store("fs", object, text_of(object, "Path"), ""));
+		json_array_append_new(list, make_store("fs", object, text_of(object, "Path"), NULL));
 	return list;
 }
 
@@ -224,24 +126,6 @@ json_t *storage_candidate(json_t *facts, const char *id)
 	return NULL;
 }
 
-/* What one physical volume, or a pool, may keep: a disk that can be detached keeps its own volumes' copies and no others. */
-static int check_self_hosting(json_t *volume, json_t *store, const char *name, struct err *err)
-{
-	json_t *own = virtual_disk(volume), *theirs = virtual_disk(store), *other = own ? other_disk(store, own) : NULL;
-
-	if (own && other)
-		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
-			       "Self-hosting: %s lies on the virtual disk %s, which has to keep all copies of it to be "
-			       "detached with them; %s lies on %s",
-			       text_of(volume, "Path"), text_of(own, "Device"), name, text_of(other, "Device"));
-	if (!own && theirs)
-		return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
-			       "Self-hosting: %s lies on the virtual disk %s, which keeps the copies of its own volumes alone; %s "
-			       "does not lie on it",
-			       name, text_of(theirs, "Device"), text_of(volume, "Path"));
-	return 0;
-}
-
 static bool is_thin(json_t *volume)
 {
 	return strcmp(text_of(volume, "Kind"), "thin") == 0;
@@ -255,7 +139,7 @@ static json_t *allowed_pvs(json_t *volume, json_t *store)
 	size_t i;
 
 	json_array_foreach(json_object_get(store, "Pvs"), i, pv)
-		if (check_self_hosting(volume, pv, text_of(pv, "Device"), &ignored) == 0)
+		if (virtual_check_store(volume, pv, text_of(pv, "Device"), &ignored) == 0)
 			json_array_append(list, pv);
 	return list;
 }
@@ -263,14 +147,13 @@ static json_t *allowed_pvs(json_t *volume, json_t *store)
 static int check_group(json_t *volume, json_t *store, struct err *err)
 {
 	autojson json_t *allowed = allowed_pvs(volume, store);
-	json_t *own = virtual_disk(volume);
 
 	if (json_array_size(allowed) > 0)
 		return 0;
 	return err_set(err, VSS_E_NESTED_VOLUME_LIMIT,
 		       "Self-hosting: no physical volume of the group %s may keep copies of %s: %s", text_of(store, "Name"),
 		       text_of(volume, "Path"),
-		       own ? "none lies on the same virtual disk alone" : "all lie on virtual disks");
+		       virtual_disk(volume) ? "none lies on the same virtual disk alone" : "all lie on virtual disks");
 }
 
 static int check_kind(json_t *volume, json_t *store, struct err *err)
@@ -303,13 +186,14 @@ int storage_check_candidate(json_t *volume, json_t *store, struct err *err)
 {
 	if (*text_of(volume, "Provider") == '\0')
 		return err_set(err, VSS_E_VOLUME_NOT_SUPPORTED, "%s", text_of(volume, "Why"));
-	if (check_nesting(volume, err) < 0 || check_spread(volume, err) < 0 || check_kind(volume, store, err) < 0)
+	if (virtual_check_volume(volume, err) < 0 || check_kind(volume, store, err) < 0 ||
+	    virtual_check_group(volume, json_object_get(store, "GroupPvs"), err) < 0)
 		return -1;
 	if (strcmp(text_of(store, "Kind"), "fs") == 0)
 		return 0;
 	if (strcmp(text_of(store, "Kind"), "vg") == 0)
 		return check_group(volume, store, err);
-	return check_self_hosting(volume, store, text_of(store, "Name"), err);
+	return virtual_check_store(volume, store, text_of(store, "Name"), err);
 }
 
 /* ---- associations ---- */
@@ -500,17 +384,6 @@ static int no_room(json_t *volume, json_t *store, uint64_t least, uint64_t free,
 		       (unsigned long long)(least / MIB));
 }
 
-static json_t *group_of(json_t *facts, const char *uuid)
-{
-	json_t *group;
-	size_t i;
-
-	json_array_foreach(json_object_get(facts, "Groups"), i, group)
-		if (strcmp(text_of(group, "Uuid"), uuid) == 0)
-			return group;
-	return NULL;
-}
-
 static json_t *store_pvs(json_t *volume, json_t *store, json_t *group)
 {
 	json_t *pv, *one;
@@ -607,9 +480,11 @@ static int check_floor(json_t *volume, json_t *pool, uint64_t size, uint64_t fre
 
 static json_t *place_thin(json_t *volume, json_t *facts, struct err *err)
 {
-	json_t *pool = pool_of(facts, volume), *group = group_of(facts, text_of(volume, "VgUuid"));
-	uint64_t room = bytes_of(group, "Free");
+	json_t *pool = pool_of(facts, volume);
+	autojson json_t *pvs = NULL;
+	uint64_t room;
 
+	pvs = storage_pool_room(pool, facts, &room);
 	if (check_floor(volume, pool, bytes_of(pool, "Size"), bytes_of(pool, "Free"), room, false, err) < 0 ||
 	    check_floor(volume, pool, bytes_of(pool, "MetadataSize"), bytes_of(pool, "MetadataFree"), room, true, err) < 0)
 		return NULL;
@@ -661,4 +536,13 @@ json_t *storage_room(json_t *association, json_t *facts, uint64_t *ret_free)
 	pvs = store && group ? store_pvs(association, store, group) : json_array();
 	*ret_free = free_on(pvs);
 	return device_names(pvs);
+}
+
+json_t *storage_pool_room(json_t *pool, json_t *facts, uint64_t *ret_free)
+{
+	json_t *group = group_of(facts, text_of(pool, "Group"));
+	autojson json_t *pvs = allowed_pvs(pool, group);
+
+	*ret_free = free_on(pvs);
+	return json_array_size(pvs) < json_array_size(json_object_get(group, "Pvs")) ? device_names(pvs) : NULL;
 }

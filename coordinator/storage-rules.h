@@ -16,7 +16,7 @@
  *                   "Session", "Host", "Created", "Open": how many have it open
  *  "InUse": {copy: anything}}                   exposed, or in a live session or lease: vssd adds this
  *
- * disk: as in a volume's "Disks". A store's id is "vg:UUID" (any allowed physical volume of the group), "pv:UUID",
+ * disk: as in a volume's "Disks", Images and all of those of physical volumes. A store's id is "vg:UUID" (any allowed physical volume of the group), "pv:UUID",
  * "pool:UUID" or "fs:UUID". */
 #pragma once
 
@@ -48,6 +48,9 @@ struct storage_limits storage_default_limits(void);
  * array of volumes. 0, or -1 with an err that names the volumes and the rule. */
 int storage_check_set(const struct storage_limits *limits, json_t *members, struct err *err);
 
+/* Of members that are only held, for somebody else. */
+int storage_check_held(json_t *members, struct err *err);
+
 /* Where the stores of a set's copies go: for each member of which the copies are kept in a volume group an entry
  * {"Id": volume id, "StoreSize": bytes, "Pvs": [devices], "Evict": [the copies that have to go first]}, for thin ones
  * {"Id"}; what is placed for one is not there for the next any more. -1 with err where a rule forbids the copy or there is
@@ -58,13 +61,15 @@ int storage_place(const struct storage_limits *limits, json_t *members, json_t *
 int storage_check_candidate(json_t *volume, json_t *store, struct err *err);
 
 /* Every store in the facts: {"Id", "Kind": "vg|pv|pool|fs", "Name", "Group", "Size", "Free", "Disks" (pv, pool),
- * "Pvs" (vg)}. The caller's own. */
+ * "Pvs" (vg), "GroupPvs" (vg, pv, pool)}. The caller's own. */
 json_t *storage_candidates(json_t *facts);
 json_t *storage_candidate(json_t *facts, const char *id); /* one of them; NULL */
 
 /* The devices on which stores of an association's copies may lie (its own: a row of the facts of a logical volume also has
  * what a volume has), and how many bytes are free there. */
 json_t *storage_room(json_t *association, json_t *facts, uint64_t *ret_free);
+/* The same of a thin pool that grows: one on a virtual disk stays there. NULL: wherever LVM likes. */
+json_t *storage_pool_room(json_t *pool, json_t *facts, uint64_t *ret_free);
 
 /* An association to be made, or made another size (is_new false). max: bytes or STORAGE_UNBOUNDED. */
 int storage_check_association(const struct storage_limits *limits, json_t *volume, json_t *store, int64_t max,

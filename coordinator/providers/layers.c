@@ -27,6 +27,8 @@ static void read_kind(struct layer *layer, int device)
 		layer->kind = "md";
 	} else if (strncmp(layer->name, "nbd", 3) == 0) {
 		layer->kind = "nbd";
+	} else if (strncmp(layer->name, "ublkb", 5) == 0) {
+		layer->kind = "ublk";
 	}
 }
 
@@ -77,5 +79,10 @@ void layers_done(struct layers *layers)
 
 bool layer_is_virtual(const struct layer *layer)
 {
-	return strcmp(layer->kind, "loop") == 0 || strcmp(layer->kind, "nbd") == 0;
+	static const char *const kinds[] = { "loop", "nbd", "ublk" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(layer->kind, kinds[i]) == 0)
+			return true;
+	return false;
 }

@@ -13,7 +13,7 @@
 struct layer {
 	dev_t number;
 	char name[64];	  /* "loop0" */
-	const char *kind; /* "loop", "partition", "dm", "nbd", "md", "disk" */
+	const char *kind; /* "loop", "partition", "dm", "nbd", "ublk", "md", "disk" */
 	bool is_leaf;	  /* nothing of this machine's lies beneath: a disk, real or virtual */
 	bool is_lvm;	  /* a logical volume or a part of one */
 	char dm_uuid[DM_UUID_SIZE];

@@ -24,6 +24,10 @@ static void add_domain(json_t *domains, json_t *domain)
 	const json_t *known;
 	size_t i;
 
+	if (!domains) {
+		json_decref(domain);
+		return;
+	}
 	json_array_foreach(domains, i, known)
 	{
 		if (json_equal(known, domain)) {
@@ -36,28 +40,102 @@ static void add_domain(json_t *domains, json_t *domain)
 
 /* ---- the disks beneath ---- */
 
-/* The kernel's word on which file a loop device has: its name may be another machine's by now, or another file's. Where
- * the kernel cannot be asked the name is believed. */
-static bool is_image_of(const struct layer *loop, const struct place *place)
+/* The kernel's word on what a loop device is made of: the name may be another machine's by now, or another file's. */
+struct backing {
+	dev_t device, block; /* the file's device as stat tells it; the block device, where that is no file */
+	ino_t inode;
+};
+
+/* As LOOP_GET_STATUS64 packs them. */
+static dev_t unpack_device(uint64_t packed)
+{
+	return makedev((packed & 0xfff00) >> 8, (packed & 0xff) | (packed >> 12 & 0xfff00));
+}
+
+static bool read_backing(const struct layer *loop, struct backing *ret)
 {
 	struct loop_info64 info;
 	char path[DEVICE_PATH_SIZE];
 	autoclose int fd = device_path(loop->number, path) ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 
 	if (fd < 0 || ioctl(fd, LOOP_GET_STATUS64, &info) < 0)
-		return true;
-	if (place->block)
-		return makedev((info.lo_rdevice & 0xfff00) >> 8,
-			       (info.lo_rdevice & 0xff) | (info.lo_rdevice >> 12 & 0xfff00)) == place->block;
-	dev_t device = makedev((info.lo_device & 0xfff00) >> 8, (info.lo_device & 0xff) | (info.lo_device >> 12 & 0xfff00));
-	return device == place->device && info.lo_inode == place->inode;
+		return false;
+	*ret = (struct backing){ unpack_device(info.lo_device), unpack_device(info.lo_rdevice), info.lo_inode };
+	return true;
+}
+
+static bool is_backing(const struct backing *backing, const struct place *place)
+{
+	return place->block ? place->block == backing->block :
+			      place->device == backing->device && place->inode == backing->inode;
+}
+
+/* A file that has no name here, deleted or seen from another mount namespace, still lies on a filesystem that may be mounted
+ * here. Of btrfs the root of the subvolume has to be. */
+static const struct volume *volume_with_device(struct volumes *volumes, dev_t device)
+{
+	for (size_t i = 0; i < volumes->mounts.n; i++) {
+		const struct mount *mount = &volumes->mounts.list[i];
+		struct place place = { .fd = -1 };
+		const struct volume *found = NULL;
+		struct err err = { 0 };
+		if (mount->class == MOUNT_FOREIGN || (mount->device != device && strcmp(mount->type, "btrfs") != 0))
+			continue;
+		if (place_find(&volumes->mounts, mount->target, false, &place, &err) == 0 && place.device == device)
+			found = volume_of(volumes, &place, &err);
+		place_done(&place);
+		if (found)
+			return found;
+	}
+	return NULL;
+}
+
+/* Where the kernel cannot be asked the name is believed. */
+static const struct volume *find_holder(struct volumes *volumes, const struct layer *loop)
+{
+	struct backing backing = { .block = 0 };
+	bool told = read_backing(loop, &backing);
+	struct place place = { .fd = -1 };
+	struct err err = { 0 };
+	const struct volume *holder = NULL;
+
+	if (place_find(&volumes->mounts, loop->backing, false, &place, &err) == 0 &&
+	    (!told || is_backing(&backing, &place)))
+		holder = place.block ? volume_on_device(volumes, &place, &err) : volume_of(volumes, &place, &err);
+	else if (told && !backing.block)
+		holder = volume_with_device(volumes, backing.device);
+	place_done(&place);
+	return holder;
+}
+
+/* It has disks that are known, or lies in memory. The files of an overlay lie on other volumes, of which it does not tell
+ * reliably; ZFS and the like have devices that are not seen here. */
+static bool is_seen_through(const struct volume *holder)
+{
+	const char *type = json_string_value(json_object_get(holder->description, "Type"));
+
+	return json_array_size(json_object_get(holder->description, "Disks")) > 0 ||
+	       (mount_class_of(type) == MOUNT_KERNEL && strcmp(type, "overlay") != 0);
+}
+
+static void add_images_below(json_t *disk, const struct volume *holder)
+{
+	json_t *value;
+	size_t i;
+
+	json_array_foreach(json_object_get(holder->description, "Disks"), i, value)
+	{
+		if (json_is_true(json_object_get(value, "Virtual")))
+			json_object_set_new(disk, "Nested", json_true());
+		if (json_is_true(json_object_get(value, "Unknown")))
+			json_object_set_new(disk, "Unknown", json_true());
+		json_array_extend(json_object_get(disk, "Images"), json_object_get(value, "Images"));
+	}
 }
 
 /* What holds the image, with all that holds images further down; false when that cannot be told. */
 static bool add_image(struct volumes *volumes, const struct layer *loop, json_t *disk, json_t *domains)
 {
-	struct place place = { .fd = -1 };
-	struct err err = { 0 };
 	const struct volume *holder = NULL;
 	json_t *value;
 	size_t i;
@@ -65,51 +143,45 @@ static bool add_image(struct volumes *volumes, const struct layer *loop, json_t 
 	if (volumes->depth >= IMAGE_DEPTH_MAX)
 		return false;
 	volumes->depth++;
-	if (place_find(&volumes->mounts, loop->backing, false, &place, &err) == 0 && is_image_of(loop, &place))
-		holder = place.block ? volume_on_device(volumes, &place, &err) : volume_of(volumes, &place, &err);
+	holder = find_holder(volumes, loop);
 	volumes->depth--;
-	place_done(&place);
 	if (!holder)
 		return false;
-	json_t *images = json_object_get(disk, "Images");
-	json_array_append_new(images, json_pack("{ss ss sO sO}", "Path", loop->backing, "Volume", holder->id, "VolumePath",
-						json_object_get(holder->description, "Path"), "FsUuid",
-						json_object_get(holder->description, "FsUuid")));
+	json_array_append_new(json_object_get(disk, "Images"),
+			      json_pack("{ss ss sO sO}", "Path", loop->backing, "Volume", holder->id, "VolumePath",
+					json_object_get(holder->description, "Path"), "FsUuid",
+					json_object_get(holder->description, "FsUuid")));
 	json_array_foreach(json_object_get(holder->description, "Domains"), i, value)
 		add_domain(domains, json_incref(value));
-	json_array_foreach(json_object_get(holder->description, "Disks"), i, value)
-	{
-		if (json_is_true(json_object_get(value, "Virtual")))
-			json_object_set_new(disk, "Nested", json_true());
-		if (json_is_true(json_object_get(value, "Unknown")))
-			json_object_set_new(disk, "Unknown", json_true());
-		json_array_extend(images, json_object_get(value, "Images"));
-	}
-	return true;
+	add_images_below(disk, holder);
+	return is_seen_through(holder);
 }
 
 static json_t *describe_disk(struct volumes *volumes, const struct layer *layer, json_t *domains)
 {
 	bool is_virtual = layer_is_virtual(layer);
+	struct err ignored = { 0 };
 	json_t *disk = json_pack("{ss so ss sb}", "Device", layer->name, "Number", number_text(layer->number), "Kind",
 				 layer->kind, "Virtual", is_virtual);
 
 	if (!disk || !is_virtual)
 		return disk;
 	json_object_set_new(disk, "Images", json_array());
+	if (!volumes->mounts.table)
+		mounts_load(&volumes->mounts, &ignored);
 	/* Of a network block device nothing on this side tells what its server keeps it in. */
 	if (!layer->backing || !add_image(volumes, layer, disk, domains))
 		json_object_set_new(disk, "Unknown", json_true());
 	return disk;
 }
 
-static json_t *describe_disks(struct volumes *volumes, const struct draft *draft, json_t *domains)
+json_t *volumes_describe_disks(struct volumes *volumes, const struct layers *layers, json_t *domains)
 {
 	json_t *disks = json_array();
 
-	for (size_t i = 0; i < draft->layers.n; i++)
-		if (draft->layers.list[i].is_leaf)
-			json_array_append_new(disks, describe_disk(volumes, &draft->layers.list[i], domains));
+	for (size_t i = 0; i < layers->n; i++)
+		if (layers->list[i].is_leaf)
+			json_array_append_new(disks, describe_disk(volumes, &layers->list[i], domains));
 	return disks;
 }
 
@@ -214,9 +286,10 @@ static const char *provider_of(const struct draft *draft, const json_t *why)
 json_t *draft_describe(struct volumes *volumes, const struct draft *draft)
 {
 	const struct mount *mount = draft->mount;
-	json_t *domains = describe_domains(draft), *disks = describe_disks(volumes, draft, domains);
+	json_t *domains = describe_domains(draft), *disks;
 	json_t *why = draft_why_not(volumes, draft), *volume;
 
+	disks = volumes_describe_disks(volumes, &draft->layers, domains);
 	volume = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:o, s:o, s:o}", "Id", draft->id, "Path",
 			   draft->root, "Type", draft->type, "FsUuid", draft->uuid, "Device",
 			   mount ? mount->source : draft->root, "MountPoint", mount ? mount->target : "", "Mounted",

@@ -47,3 +47,7 @@ void filesystem_identity(int directory, const struct mount *mount, char uuid[FS_
 
 /* The filesystem's devices and all beneath. */
 void filesystem_layers(struct layers *layers, const struct mount *mount, const char *uuid);
+
+/* The disks among these layers as volumes.h has them. What sets queue on where a disk's image lies is added to domains,
+ * which may be NULL. volumes->mounts is loaded when there is an image to be found, if it is not yet. */
+json_t *volumes_describe_disks(struct volumes *volumes, const struct layers *layers, json_t *domains);

@@ -34,11 +34,11 @@
  *   "Domains":   ["fs:FSUUID", "dev:7:0", "vg:VGUUID", "pool:LVUUID", ...]: what sets queue on: the filesystem and every
  *                block device beneath, the volume group and thin pool, and, through a loop device's backing file, those of
  *                the volume that holds it
- *   "Disks":     [{"Device": "loop0", "Number": "7:0", "Kind": "disk|loop|nbd", "Virtual": bool}]: the disks at the bottom
+ *   "Disks":     [{"Device": "loop0", "Number": "7:0", "Kind": "disk|loop|nbd|ublk", "Virtual": bool}]: the disks at the bottom
  *                of all that the volume really has extents on. Of virtual ones also "Images": [{"Path", "Volume": Id,
  *                "VolumePath", "FsUuid"}], the volumes that hold its image, and theirs if they are virtual too; "Nested":
  *                true when one of those is itself on a virtual disk; "Unknown": true when nothing on this side tells what
- *                holds the image (nbd; an image that was moved or deleted)
+ *                holds the image (nbd; an image on an overlay, a network filesystem, or on what is not mounted here)
  *   "Layers":    [{"Device": "loop0", "Number": "7:0", "Kind": "loop|partition|dm|disk|nbd", "Backing": s or absent}]
  *   on a logical volume, whether it can be copied or not:
  *   "Vg", "Lv": names      "VgUuid", "LvUuid"      "Dm": {"Name", "Number": "254:3", "Uuid"}

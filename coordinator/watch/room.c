@@ -230,11 +230,11 @@ void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, c
 	coming = (uint64_t)(fill->rate * 10);
 	growth = growth > coming ? growth : coming;
 	growth = extent ? (growth + extent - 1) / extent * extent : growth;
-	free = bytes_of(group, "Free");
+	autojson json_t *pvs = storage_pool_room(pool, facts, &free);
 	if (growth <= free && growth > 0) {
-		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), growth, NULL, metadata);
+		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), growth, pvs, metadata);
 	} else if (free >= extent && free > 0 && extent) {
-		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), free - free % extent, NULL, metadata);
+		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), free - free % extent, pvs, metadata);
 	} else if (!evict_from_pool(ret, facts, pool, owner)) {
 		ret->kind = ROOM_NONE;
 		text_format(ret->why, sizeof ret->why,

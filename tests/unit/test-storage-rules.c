@@ -162,6 +162,36 @@ static void unknown_server(void **state)
 	assert_int_equal(check_set(&err, lv("n", NBD("nbd0"), GIB), NULL), VSS_OK);
 }
 
+/* A btrfs of several disks, one of them the very nbd: the image may lie on the others. */
+static void unknown_server_of_a_part(void **state)
+{
+	struct err err;
+
+	check_set(&err, lv("n", NBD("nbd0"), GIB), btrfs("b", "F", NBD("nbd0") "," REAL("sda")));
+	expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/n", "/b");
+}
+
+static enum vss_error check_held(struct err *err, json_t *a, json_t *b)
+{
+	autojson json_t *members = json_pack("[oo]", a, b);
+
+	*err = (struct err){ 0 };
+	storage_check_held(members, err);
+	return err->code;
+}
+
+/* Who holds without copying may have both: what lies further up is held first, if it is known. */
+static void held_together(void **state)
+{
+	struct err err;
+
+	assert_int_equal(check_held(&err, lv("inner", LOOP("loop0", IMAGE("/outer/d.img", "lvm:G:outer", "U")), GIB),
+				    lv("outer", REAL("sda"), GIB)),
+			 VSS_OK);
+	check_held(&err, lv("n", NBD("nbd0"), GIB), lv("b", REAL("sda"), GIB));
+	expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/n", "/b");
+}
+
 static void spread_over_virtual_and_real(void **state)
 {
 	struct err err;
@@ -211,6 +241,41 @@ static void virtual_keeps_its_own_and_no_others(void **state)
 	assert_int_equal(candidate(&err, lv("virtual", LOOP("loop0", ""), GIB), "vg:G"), VSS_OK);
 	candidate(&err, lv("virtual", LOOP("loop7", ""), GIB), "vg:G");
 	expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/virtual", "group");
+}
+
+/* Facts of which the virtual disk in the group is another one. */
+static enum vss_error candidate_beside(struct err *err, json_t *volume, const char *store_id, const char *disk)
+{
+	autojson json_t *all = facts(), *owned = volume, *store = NULL;
+	json_t *pvs = json_object_get(json_array_get(json_object_get(all, "Groups"), 0), "Pvs");
+	autofree char *disks = NULL;
+
+	assert_true(asprintf(&disks, "[%s]", disk) > 0);
+	json_object_set_new(json_array_get(pvs, 1), "Disks", parse(disks));
+	store = storage_candidate(all, store_id);
+	*err = (struct err){ 0 };
+	storage_check_candidate(owned, store, err);
+	return err->code;
+}
+
+/* LVM writes to all of a group while it suspends one of its volumes. */
+static void image_in_the_own_group(void **state)
+{
+	const char *disk = LOOP("loop0", IMAGE("/a/d.img", "lvm:G:a", "U"));
+	static const char *const stores[] = { "vg:G", "pv:A" };
+	struct err err;
+
+	for (size_t i = 0; i < 2; i++) {
+		candidate_beside(&err, lv("a", REAL("sda"), GIB), stores[i], disk);
+		expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/a holds the image", "vgsplit");
+	}
+	candidate_beside(&err, thin("a", REAL("sda")), "pool:P", disk);
+	expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/a holds the image", "/dev/loop0");
+	assert_int_equal(candidate_beside(&err, lv("b", REAL("sda"), GIB), "vg:G", disk), VSS_OK);
+	assert_int_equal(candidate_beside(&err, lv("v", disk, GIB), "vg:G", disk), VSS_OK);
+	candidate_beside(&err, lv("b", REAL("sda"), GIB), "vg:G", NBD("nbd0"));
+	expect(&err, VSS_E_NESTED_VOLUME_LIMIT, "/b", "nbd0");
+	assert_int_equal(candidate_beside(&err, lv("n", NBD("nbd0"), GIB), "vg:G", NBD("nbd0")), VSS_OK);
 }
 
 static void candidates_of_the_others(void **state)
@@ -333,7 +398,8 @@ static enum vss_error place_in_pool(struct err *err, json_int_t data, json_int_t
 	json_object_update_new(json_array_get(json_object_get(all, "Pools"), 0),
 			       json_pack("{sI sI sI sI}", "Size", 10 * GIB, "Free", data, "MetadataSize", 100 * MIB,
 					 "MetadataFree", metadata));
-	json_object_set_new(json_array_get(json_object_get(all, "Groups"), 0), "Free", json_integer(group));
+	json_t *pvs = json_object_get(json_array_get(json_object_get(all, "Groups"), 0), "Pvs"); /* the virtual one has room */
+	json_object_set_new(json_array_get(pvs, 0), "Free", json_integer(group));
 	places = place(err, all, thin("t", REAL("sda")), NULL);
 	return err->code;
 }
@@ -470,7 +536,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sets_of_real_disks_are_free),	   cmocka_unit_test(too_many_volumes),
 		cmocka_unit_test(disk_in_a_disk),		   cmocka_unit_test(with_what_holds_the_image),
-		cmocka_unit_test(unknown_server),		   cmocka_unit_test(spread_over_virtual_and_real),
+		cmocka_unit_test(unknown_server),		   cmocka_unit_test(unknown_server_of_a_part),
+		cmocka_unit_test(held_together),		   cmocka_unit_test(image_in_the_own_group),
+		cmocka_unit_test(spread_over_virtual_and_real),
 		cmocka_unit_test(candidates_of_a_logical_volume),  cmocka_unit_test(virtual_keeps_its_own_and_no_others),
 		cmocka_unit_test(candidates_of_the_others),	   cmocka_unit_test(sizes),
 		cmocka_unit_test(one_a_volume),			   cmocka_unit_test(not_moved_or_deleted_in_use),

@@ -30,7 +30,8 @@ static json_t *make_facts(long long room, long long max, const char *session)
 			     "{\"Groups\": [{\"Uuid\": \"G\", \"Name\": \"vg\", \"Free\": %lld, \"ExtentSize\": 4194304, \"Pvs\": ["
 			     "  {\"Uuid\": \"A\", \"Device\": \"/dev/sda\", \"Free\": %lld, \"Disks\": [{\"Device\": \"sda\"}]},"
 			     "  {\"Uuid\": \"L\", \"Device\": \"/dev/loop0\", \"Free\": 99999999999, \"Disks\": [{\"Device\": \"loop0\", \"Virtual\": true}]}]}],"
-			     " \"Pools\": [{\"Uuid\": \"P\", \"Group\": \"G\", \"Name\": \"vg/pool\", \"Vg\": \"vg\", \"Lv\": \"pool\", \"Device\": \"vg-pool-tpool\"}],"
+			     " \"Pools\": [{\"Uuid\": \"P\", \"Group\": \"G\", \"Name\": \"vg/pool\", \"Vg\": \"vg\", \"Lv\": \"pool\", \"Device\": \"vg-pool-tpool\","
+			     "   \"Disks\": [{\"Device\": \"sda\"}]}],"
 			     " \"Associations\": [{\"For\": \"lvm:G:V\", \"Volume\": \"/data\", \"On\": \"vg:G\", \"Max\": %lld, \"Allocated\": 2147483648,"
 			     "   \"Provider\": \"lvm\", \"Kind\": \"cow\", \"Vg\": \"vg\", \"VgUuid\": \"G\", \"Path\": \"/data\", \"Copies\": 2,"
 			     "   \"Disks\": [{\"Device\": \"sda\"}], \"Stores\": ["
@@ -160,6 +161,8 @@ static void pools(void **state)
 	assert_int_equal(choice.kind, ROOM_EXTEND);
 	assert_string_equal(text_in(&choice, "Lv"), "pool");
 	assert_int_equal(growth_in(&choice), 20 * MIB);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(choice.request, "Pvs"), 0)), "/dev/sda");
+	assert_int_equal(json_array_size(json_object_get(choice.request, "Pvs")), 1); /* not on the virtual disk */
 	room_choice_done(&choice);
 	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, &owner);
 	assert_int_equal(choice.kind, ROOM_EVICT);

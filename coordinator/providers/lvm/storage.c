@@ -14,6 +14,7 @@
 #include "coordinator/providers/lvm/ops.h"
 #include "coordinator/providers/lvm/store-size.h"
 #include "coordinator/providers/request.h"
+#include "coordinator/providers/volume.h"
 
 #define TAG_ON "vss.storage.on="
 #define TAG_MAX "vss.storage.max="
@@ -28,31 +29,23 @@ static const char *text_of(const json_t *object, const char *name)
 
 /* ---- disks ---- */
 
-static json_t *disks_of(dev_t number)
+static json_t *disks_of(struct volumes *volumes, dev_t number)
 {
 	struct layers layers = { .n = 0 };
-	json_t *disks = json_array();
+	json_t *disks;
 
 	layers_add(&layers, number);
-	for (size_t i = 0; i < layers.n; i++) {
-		const struct layer *layer = &layers.list[i];
-		if (!layer->is_leaf)
-			continue;
-		json_array_append_new(disks,
-				      json_pack("{ss so ss sb}", "Device", layer->name, "Number",
-						json_sprintf("%u:%u", major(layer->number), minor(layer->number)),
-						"Kind", layer->kind, "Virtual", layer_is_virtual(layer)));
-	}
+	disks = volumes_describe_disks(volumes, &layers, NULL);
 	layers_done(&layers);
 	return disks;
 }
 
 /* Those on which a volume really has extents, which its active device tells; none of one that is not active. */
-static json_t *disks_of_device(const char *name)
+static json_t *disks_of_device(struct volumes *volumes, const char *name)
 {
 	struct dm_state state;
 
-	return dm_by_name(name, &state) && state.exists ? disks_of(state.number) : json_array();
+	return dm_by_name(name, &state) && state.exists ? disks_of(volumes, state.number) : json_array();
 }
 
 /* ---- groups and pools ---- */
@@ -68,7 +61,7 @@ static json_t *read_pvs(struct err *err)
 		   : rows;
 }
 
-static json_t *describe_pv(const json_t *row)
+static json_t *describe_pv(struct volumes *volumes, const json_t *row)
 {
 	dev_t number = makedev((unsigned)row_number(row, "pv_major"), (unsigned)row_number(row, "pv_minor"));
 	bool allocatable = !row_is(row, "pv_allocatable", "");
@@ -76,10 +69,10 @@ static json_t *describe_pv(const json_t *row)
 	return json_pack("{ss ss so sI sI so}", "Uuid", row_text(row, "pv_uuid"), "Device", row_text(row, "pv_name"),
 			 "Number", json_sprintf("%u:%u", major(number), minor(number)), "Size",
 			 (json_int_t)row_number(row, "pv_size"), "Free",
-			 allocatable ? (json_int_t)row_number(row, "pv_free") : 0, "Disks", disks_of(number));
+			 allocatable ? (json_int_t)row_number(row, "pv_free") : 0, "Disks", disks_of(volumes, number));
 }
 
-static json_t *describe_group(const json_t *row, const json_t *pvs)
+static json_t *describe_group(struct volumes *volumes, const json_t *row, const json_t *pvs)
 {
 	json_t *list = json_array(), *pv;
 	json_int_t size = 0, free = 0;
@@ -88,7 +81,7 @@ static json_t *describe_group(const json_t *row, const json_t *pvs)
 	json_array_foreach (pvs, i, pv) {
 		if (!row_is(pv, "vg_uuid", row_text(row, "vg_uuid")))
 			continue;
-		json_t *described = describe_pv(pv);
+		json_t *described = describe_pv(volumes, pv);
 		size += json_integer_value(json_object_get(described, "Size"));
 		free += json_integer_value(json_object_get(described, "Free"));
 		json_array_append_new(list, described);
@@ -108,7 +101,7 @@ static json_int_t unused(const json_t *row, json_int_t size, const char *percent
 	return (json_int_t)((double)size * (100 - strtod(row_text(row, percent), NULL)) / 100);
 }
 
-static json_t *describe_pool(const json_t *row)
+static json_t *describe_pool(struct volumes *volumes, const json_t *row)
 {
 	char name[DM_DEVICE_NAME_SIZE] = "";
 	json_int_t size = (json_int_t)row_number(row, "lv_size");
@@ -122,7 +115,7 @@ static json_t *describe_pool(const json_t *row)
 			 json_sprintf("%s/%s", row_text(row, "vg_name"), row_text(row, "lv_name")), "Vg",
 			 row_text(row, "vg_name"), "Lv", row_text(row, "lv_name"), "Device", name, "Size", size, "Free",
 			 unused(row, size, "data_percent"), "MetadataSize", metadata, "MetadataFree",
-			 unused(row, metadata, "metadata_percent"), "Disks", disks_of_device(name));
+			 unused(row, metadata, "metadata_percent"), "Disks", disks_of_device(volumes, name));
 }
 
 static bool is_known(const json_t *list, const char *uuid)
@@ -136,17 +129,17 @@ static bool is_known(const json_t *list, const char *uuid)
 	return false;
 }
 
-static void list_groups(json_t *answer, const struct groups *groups, const json_t *pvs)
+static void list_groups(json_t *answer, struct volumes *volumes, const struct groups *groups, const json_t *pvs)
 {
 	json_t *list = json_object_get(answer, "Groups"), *pools = json_object_get(answer, "Pools"), *row;
 	size_t i;
 
 	json_array_foreach (pvs, i, row)
 		if (*row_text(row, "vg_uuid") && !is_known(list, row_text(row, "vg_uuid")))
-			json_array_append_new(list, describe_group(row, pvs));
+			json_array_append_new(list, describe_group(volumes, row, pvs));
 	json_array_foreach (groups->rows, i, row)
 		if (is_pool(row))
-			json_array_append_new(pools, describe_pool(row));
+			json_array_append_new(pools, describe_pool(volumes, row));
 }
 
 /* ---- associations ---- */
@@ -199,7 +192,7 @@ static void take_tags(json_t *association, const json_t *row)
 		json_object_set_new(association, "Max", json_integer(strtoll(value, NULL, 10)));
 }
 
-static json_t *make_association(json_t *answer, const json_t *row)
+static json_t *make_association(json_t *answer, struct volumes *volumes, const json_t *row)
 {
 	const char *vg = row_text(row, "vg_uuid"), *pool = row_text(row, "pool_lv_uuid");
 	bool thin = row_is_thin(row) && *pool;
@@ -212,7 +205,7 @@ static json_t *make_association(json_t *answer, const json_t *row)
 				json_sprintf("/dev/%s/%s", row_text(row, "vg_name"), row_text(row, "lv_name")),
 				"Provider", "lvm", "Kind", thin ? "thin" : "cow", "Vg", row_text(row, "vg_name"),
 				"VgUuid", vg, "Lv", row_text(row, "lv_name"), "PoolUuid", thin ? pool : "", "LvSize",
-				(json_int_t)row_number(row, "lv_size"), "Disks", disks_of_device(name), "On",
+				(json_int_t)row_number(row, "lv_size"), "Disks", disks_of_device(volumes, name), "On",
 				json_sprintf("%s:%s", thin ? "pool" : "vg", thin ? pool : vg), "Max", -1, "Guaranteed",
 				0, "Explicit", 0, "Used", (json_int_t)0, "Allocated", (json_int_t)0, "Copies",
 				(json_int_t)0, "Stores");
@@ -226,7 +219,7 @@ static json_t *make_association(json_t *answer, const json_t *row)
 	return association;
 }
 
-static json_t *association_of(json_t *answer, const json_t *row)
+static json_t *association_of(json_t *answer, struct volumes *volumes, const json_t *row)
 {
 	json_t *list = json_object_get(answer, "Associations"), *association;
 	autofree char *id = NULL;
@@ -237,7 +230,7 @@ static json_t *association_of(json_t *answer, const json_t *row)
 	json_array_foreach (list, i, association)
 		if (strcmp(text_of(association, "For"), id) == 0)
 			return association;
-	association = make_association(answer, row);
+	association = make_association(answer, volumes, row);
 	json_array_append_new(list, association);
 	return association;
 }
@@ -300,7 +293,7 @@ static void sort_stores(json_t *association)
 		json_array_append_new(stores, list[i]);
 }
 
-static void list_associations(json_t *answer, const struct groups *groups)
+static void list_associations(json_t *answer, struct volumes *volumes, const struct groups *groups)
 {
 	json_t *row, *association;
 	size_t i;
@@ -310,11 +303,11 @@ static void list_associations(json_t *answer, const struct groups *groups)
 		char value[TAG_SIZE];
 		json_t *origin;
 		if (find_tag(row_text(row, "lv_tags"), TAG_ON, value))
-			association_of(answer, row);
+			association_of(answer, volumes, row);
 		if (!row_has_tags(row, &tags))
 			continue;
 		origin = groups_find_volume(groups, row_text(row, "vg_uuid"), row_text(row, "origin_uuid"));
-		if (origin && (association = association_of(answer, origin)))
+		if (origin && (association = association_of(answer, volumes, origin)))
 			add_store(association, row, &tags);
 	}
 	json_array_foreach (json_object_get(answer, "Associations"), i, association)
@@ -325,6 +318,7 @@ int lvm_storage_list(json_t *request, const struct fd_list *fds, json_t *answer,
 		     struct err *err)
 {
 	cleanup(groups_done) struct groups groups = { 0 };
+	cleanup(volumes_done) struct volumes volumes = { 0 };
 	autojson json_t *pvs = NULL;
 
 	json_object_update_new(answer, json_pack("{s[] s[] s[]}", "Groups", "Pools", "Associations"));
@@ -335,8 +329,8 @@ int lvm_storage_list(json_t *request, const struct fd_list *fds, json_t *answer,
 	pvs = read_pvs(err);
 	if (!pvs)
 		return -1;
-	list_groups(answer, &groups, pvs);
-	list_associations(answer, &groups);
+	list_groups(answer, &volumes, &groups, pvs);
+	list_associations(answer, &volumes, &groups);
 	return 0;
 }
 
