@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # vssd, a worker and the guard's halves are killed and stopped, one at a time, at each step of sets, reverts and deletions:
 # everything is free within the deadline and a second, the writer runs again, the requestor hears a reason, what was there before
-# still is, half-made copies go, and the next set works. test-kills.sh [VICTIM...]: of vssd worker guard executor revert delete.
+# still is, half-made copies go, and the next set works.
+# test-kills.sh [VICTIM...]: of vssd worker guard executor revert delete; vssd:STOP is one signal alone.
 # Victims and steps are functions that are called by name.
 # shellcheck disable=SC2317
 set -euo pipefail
@@ -21,7 +22,7 @@ declare -A outcome=([good]=0 [failed]=0)
 
 # What a failure may name.
 declare -A reasons=(
-	[vssd]='vssd|Event|in time|[Tt]imed out|went away'
+	[vssd]='vssd|Event|in time|[Tt]imed out|went away|held for as long'
 	[worker]='worker|provider|did not|timed out|in time'
 	[guard]='vss-guard|in time'
 	[executor]='vss-guard|in time'
@@ -44,7 +45,7 @@ releaser() {
 }
 
 executor() {
-	pgrep -P "$(releaser)" | head -n 1
+	pgrep -o -P "$(releaser)"
 }
 
 start_app() { # [OPTION...]
@@ -221,7 +222,10 @@ kill_at() {
 	case $2 in
 	vssd) pid=${pid_of[vssd]} ;;
 	guard) pid=$(releaser) ;;
-	executor) pid=$(executor) ;;
+	executor)
+		wait_for 5 executor || die "$what: there is none"
+		pid=$(executor)
+		;;
 	esac
 	kill -s "$3" "$pid" || die "$what: there is nobody"
 	touch "$step/go-on"
@@ -247,12 +251,13 @@ gate_at() {
 steps=(prepare flush Freeze arm window:freeze:1:after window:suspend:2:after window:cut:1:after window:resume:1:before
 	window:thaw:1:after open seal)
 
-kills_of() { # VICTIM
-	local signal where
+kills_of() { # VICTIM SIGNAL...
+	local victim=$1 signal where
 
-	for signal in KILL STOP; do
+	shift
+	for signal; do
 		for where in "${steps[@]}"; do
-			kill_at "$where" "$1" "$signal"
+			kill_at "$where" "$victim" "$signal"
 		done
 	done
 }
@@ -369,7 +374,8 @@ for who in "$@"; do
 	worker) kills_of_worker ;;
 	revert) revert_kills ;;
 	delete) delete_kills ;;
-	*) kills_of "$who" ;;
+	*:*) kills_of "${who%:*}" "${who#*:}" ;;
+	*) kills_of "$who" KILL STOP ;;
 	esac
 done
 what="the end"
