@@ -10,6 +10,7 @@
  *	hang-after	does not answer when the op is done; makes OP.after then
  *	kill-in MSEC	SIGKILL so long after the request was passed on
  *	stop-in MSEC	SIGSTOP so long after the request was passed on
+ *	mark-in MSEC	makes OP.after so long after the request was passed on, and goes on
  *	delay MSEC	passes the request on so much later
  *
  * A file OP.done is made when the action begins, so that a script can wait for it. */
@@ -110,6 +111,10 @@ static void after(const struct order *order, const char *op, int worker)
 		poll(NULL, 0, order->milliseconds);
 		/* The process group: the real worker in the midst of its op too. */
 		kill(0, strcmp(order->what, "kill-in") == 0 ? SIGKILL : SIGSTOP);
+	}
+	if (strcmp(order->what, "mark-in") == 0) {
+		poll(NULL, 0, order->milliseconds);
+		mark(op, "after");
 	}
 	if (strcmp(order->what, "hang-after") == 0) {
 		poll(&(struct pollfd){ .fd = worker, .events = POLLIN }, 1, -1);

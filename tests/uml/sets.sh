@@ -48,6 +48,7 @@ start_writer() {
 	for volume in "${volumes[@]}"; do
 		writer_files+=("$volume/number")
 	done
+	rm -f "${writer_files[@]}" "${volumes[0]}/prefix" # an earlier writer's, half of which would be in a copy
 	spawn order "$BUILD/tests/uml/proof-writer" order "${writer_files[@]}"
 	spawn prefix "$BUILD/tests/uml/proof-writer" prefix "${volumes[0]}/prefix"
 	wait_for 20 test -s "${writer_files[-1]}" || die "the writer does not write"
