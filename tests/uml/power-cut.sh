@@ -28,7 +28,7 @@ steps() {
 
 # machine SCRIPT-ARGUMENT...
 machine() {
-	"$here/run.sh" --kernel "$kernel" --disk 2G --disks "$disks" --timeout 120 "${cut[@]}" "$build" "$here/test-power-cut.sh" "$@"
+	"$here/run.sh" --kernel "$kernel" --disk 2G --disks "$disks" --timeout 300 "${cut[@]}" "$build" "$here/test-power-cut.sh" "$@"
 }
 
 try() { # SCENE WHERE [ACTION]
