@@ -43,6 +43,9 @@ static void reverted(const struct err *err, json_t *result, void *data)
 		fail(face, err);
 		return;
 	}
+	/* Whatever waits in the worker for the end of the merge ends with this service. */
+	if (strcmp(json_string_value(json_object_get(result, "State")) ?: "", "merging") == 0)
+		storage_watch_wake(face->coordinator->watch);
 	bus_call_reply(face->call, json_pack("[O]", result));
 	face_free(face);
 }

@@ -110,6 +110,7 @@ extern const struct provider_op absent_ops[];
  *       -> {"State": "reverted" | "merging" (it is, and storage still works) | "pending" (when the volume is activated the
  *          next time), "Message": s or absent}
  * reverts  {} -> {"Reverts": [{"Shadow": ID, "Volume": path, "Device": s, "State": "merging" | "pending", "Percent": n}]}
+ * end-reverts {}: brings to its end each merge that the kernel is done with; of LVM, for vss-watch                      -> {}
  *
  * Shadow storage. Its rules are vssd's (storage-rules.h lays down the facts); the provider keeps each association in the
  * storage itself: LVM in tags of the origin (vss.storage.on=STORE-ID, vss.storage.max=BYTES|unbounded,

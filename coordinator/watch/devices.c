@@ -111,6 +111,8 @@ bool device_status(const char *name, struct device_status *ret)
 		parse_store(params, ret);
 	else if (type && params && strcmp(type, "thin-pool") == 0 && !parse_pool(name, params, ret))
 		ret->kind = DEVICE_OTHER;
+	else if (type && strcmp(type, "error") == 0)
+		ret->kind = DEVICE_MERGE;
 	dm_task_destroy(task);
 	return ret->kind != DEVICE_OTHER;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What device-mapper says of copies' stores and of thin pools. No LVM command, and nothing is made to write. */
+/* What device-mapper says of copies' stores, of thin pools and of merges. No LVM command, and nothing is made to write. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,6 +11,7 @@ enum device_kind {
 	DEVICE_OTHER,
 	DEVICE_STORE, /* a snapshot: its store's fill */
 	DEVICE_POOL,  /* a thin pool */
+	DEVICE_MERGE, /* a copy that goes into its volume: LVM has put errors in its place */
 };
 
 struct device_status {

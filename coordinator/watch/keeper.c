@@ -18,6 +18,7 @@
 #define SCAN_EVERY (250 * USEC_PER_MSEC)
 #define RETRY_MIN (1 * USEC_PER_SEC) /* where there was nothing that could be done */
 #define RETRY_MAX (30 * USEC_PER_SEC)
+#define MERGE_EVERY (5 * USEC_PER_SEC) /* whoever began the merge looks each second, and is to be the first */
 #define EVENTS_MAX 50u
 
 /* ---- telling ---- */
@@ -202,9 +203,30 @@ static void look_at_pool(struct keeper *keeper, struct watched *w, uint64_t now)
 	w->due = clock_now() + (w->copies ? fill_poll_after(&w->fill) : SCAN_EVERY);
 }
 
+/* The kernel merges by itself, but does not end it: without a process of LVM that does, the copy stays as it is, half gone,
+ * and its volume takes no other. That process ends with vssd, which does where it has nothing else to do. */
+static void look_at_merge(struct keeper *keeper, struct watched *w, uint64_t now)
+{
+	struct err err = { 0 };
+	json_t *answer = NULL;
+
+	if (!w->merging)
+		w->merging = now;
+	else if ((answer = storage_worker_ask(&keeper->worker, "end-reverts", json_object(), ROOM_LIMIT, &err)))
+		clear_alarm(keeper, w);
+	else
+		raise_alarm(keeper, w, "the merge cannot be brought to its end: %.400s", err.text);
+	json_decref(answer);
+	w->due = clock_now() + MERGE_EVERY;
+}
+
 static void look_at(struct keeper *keeper, struct watched *w, uint64_t now)
 {
-	if (!device_status(w->name, &w->status) || (w->status.kind == DEVICE_POOL) != w->is_pool) {
+	if (device_status(w->name, &w->status) && w->status.kind == DEVICE_MERGE) {
+		look_at_merge(keeper, w, now);
+		return;
+	}
+	if (w->status.kind == DEVICE_OTHER || (w->status.kind == DEVICE_POOL) != w->is_pool) {
 		w->due = now + SCAN_EVERY; /* gone, or of no interest; the next scan knows */
 		return;
 	}
@@ -310,7 +332,7 @@ json_t *keeper_state(const struct keeper *keeper)
 	json_t *watched = json_array();
 
 	for (const struct watched *w = keeper->list; w; w = w->next)
-		if (!w->is_pool || w->copies > 0)
+		if (w->is_pool ? w->copies > 0 : !w->merging)
 			json_array_append_new(watched, watched_state(w));
 	return json_pack("{si so sO}", "Pid", (int)getpid(), "Watched", watched, "Events", keeper->events);
 }

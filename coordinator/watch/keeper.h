@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Keeps copies' stores and thin pools from filling up: looks at each as often as its fill asks for, extends in time, lets
- * the oldest copies go where there is no more room, and tells where that does not help either. */
+ * the oldest copies go where there is no more room, and tells where that does not help either. Ends merges, too, whose own
+ * watcher is gone. */
 #pragma once
 
 #include <jansson.h>
@@ -23,6 +24,7 @@ struct watched {
 	uint64_t due, retry;	/* when to look again; when to try again what did not help */
 	bool is_quiet;		/* retry is for what is welcome, not for what is urgent */
 	uint64_t enough;	/* the size at which a store cannot fill up */
+	uint64_t merging;	/* since when it has been going into its volume; 0 */
 	size_t copies;		/* in a pool */
 	uint64_t asked;		/* the pool's transaction when they were counted; UINT64_MAX: never */
 	char alarm[ALARM_SIZE]; /* what is wrong; "" */

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The LVM provider with udev: links lead where they led, and no copy is ever found by its filesystem's UUID."""
+"""The LVM provider with udev: links lead where they led, no copy is ever found by its filesystem's UUID, and each wants its watcher."""
 import os
 import shutil
 
 from lvm_lab import Set, Worker, run, wait_until
 
 os.makedirs("/run/udev/rules.d", exist_ok=True)
-shutil.copy(os.environ["SOURCE"] + "/coordinator/data/58-vssd.rules", "/run/udev/rules.d/")
+for rules in ("58-vssd.rules", "69-vss-watch.rules"):
+    shutil.copy(os.environ["SOURCE"] + "/coordinator/data/" + rules, "/run/udev/rules.d/")
+os.makedirs("/run/systemd/system", exist_ok=True)
 run("udevadm", "control", "--reload")
 run("vgcreate", "-qq", "-y", "vg", "/dev/ubdb")
 run("lvcreate", "-qq", "-y", "-Wy", "-n", "a", "-L", "64M", "vg")
@@ -29,6 +31,15 @@ def check_links(when):
         assert os.path.realpath(link) == os.path.realpath(node), f"{when}: {link} leads to {os.path.realpath(link)}, not {name}"
 
 
+def check_watched(device):
+    """At a coldplug, where 99-systemd.rules says of a copy that it is not ready, and when it is made or changed later."""
+    path = "/sys/class/block/" + os.path.basename(os.path.realpath(device))
+    added, changed = (run("udevadm", "test", f"--action={action}", path) for action in ("add", "change"))
+    assert "SYSTEMD_READY=0" in added, "the copy is ready at a coldplug: the rule for that is not needed any more"
+    assert "systemctl --no-block start vss-watch.service" in added, f"nobody is told of a copy at a coldplug:\n{added}"
+    assert "SYSTEMD_READY=0" not in changed and "SYSTEMD_WANTS=vss-watch.service" in changed, changed
+
+
 check_links("before")
 volumes, lvm = Worker("volumes"), Worker("lvm")
 for round in range(3):
@@ -43,6 +54,7 @@ for round in range(3):
     run("udevadm", "trigger", "--action=add", "--subsystem-match=block")
     run("udevadm", "trigger", "--action=change", "--subsystem-match=block")
     check_links("after a coldplug")
+    check_watched(f"/dev/vg/{made.volume_of(0)}")
     for i in range(2):
         made.on_copy(i, "unexpose", Path=f"/mnt/copy{i}")
         made.on_copy(i, "remove")

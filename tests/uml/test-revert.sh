@@ -17,6 +17,18 @@ copy_now() { # VOLUME: its id
 	vssctl create shadow --json --for "/mnt/$1" | jq -r '.result.Shadows[0].Shadow'
 }
 is_merged() { ! vssctl query reverts | grep -q Volume; }
+has_no_merge() { ! is_merging; }
+merge_speed() { echo "$1" >/sys/module/dm_snapshot/parameters/snapshot_copy_throttle; } # per cent of the time
+is_merging() { [[ $(lvs --noheadings -a -o lv_merging vg) == *merging* ]]; }
+# vssd, its worker, and the process that waits for the end of a merge, a child of the worker in a session of its own.
+kill_reverter() {
+	local waiting
+
+	is_merging || return 1
+	waiting=$(ps -eo pid=,ppid=,sid=,comm= | awk '$4 == "vss-worker" && $1 == $3 { print $1, $2 }')
+	# shellcheck disable=SC2086 # two numbers
+	[ -n "$waiting" ] && kill -9 "${pid_of[vssd]}" $waiting
+}
 
 make_vg vg /dev/ubdb
 make_pool vg pool 128M
@@ -65,6 +77,25 @@ for volume in thick thin; do
 	assert_healthy vg $volume
 	note "$volume: reverted at once, and at its next activation"
 done
+
+say thick first
+old=$(copy_now thick)
+say thick second
+dd if=/dev/zero of=/mnt/thick/much bs=1M count=40 conv=fsync status=none
+umount /mnt/thick
+merge_speed 2
+vssctl revert shadow --shadow "$old" -y >/run/out 2>&1 &
+wait_for 20 kill_reverter || die "nobody waits for the end of a merge"
+wait "${pid_of[vssd]}" $! || true
+is_merging || die "LVM has ended the merge before anybody was killed"
+merge_speed 100
+wait_for 20 has_no_merge ||
+	die "whoever waited for the end of a merge was killed, and nobody ends it: $(lvs -a -o name,origin,lv_merging,data_percent vg)"
+start_vssd
+mount_lv vg thick
+[ "$(content thick)" = first ] || die "thick shows '$(content thick)' after a merge that others ended"
+assert_healthy vg thick
+note "thick: a merge whose watcher was killed comes to its end"
 
 say thick moved
 kept=$(copy_now thick)

@@ -29,3 +29,5 @@ int lvm_check_revert(json_t *request, const struct fd_list *fds, json_t *answer,
 int lvm_revert(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err);
 int lvm_reverts(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
 		struct err *err);
+int lvm_end_reverts(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds,
+		    struct err *err);

@@ -20,6 +20,7 @@ static const struct provider_op ops[] = {
 	{ "check-revert", lvm_check_revert },
 	{ "revert", lvm_revert },
 	{ "reverts", lvm_reverts },
+	{ "end-reverts", lvm_end_reverts },
 	{ "storage-list", lvm_storage_list },
 	{ "storage-set", lvm_storage_set },
 	{ "extend", lvm_extend },

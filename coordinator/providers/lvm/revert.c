@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* check-revert, revert, reverts: making a volume what a copy of it says, which is LVM's merge: the copy goes into the volume and is
+/* check-revert, revert, reverts, end-reverts: making a volume what a copy of it says, which is LVM's merge: the copy goes into the volume and is
  * gone then. While somebody has the volume open LVM puts that off until it is activated the next time. */
 #include <errno.h>
 #include <fcntl.h>
@@ -248,23 +248,37 @@ int lvm_revert(json_t *request, const struct fd_list *fds, json_t *answer, struc
 
 /* ---- reverts ---- */
 
-/* LVM's number is what is left in the store. */
+struct merge {
+	bool runs, failed;
+	unsigned long long left, total; /* sectors of the store */
+};
+
+/* The kernel's numbers: USED/SIZE METADATA, of which the metadata is left when nothing else is. */
+static struct merge merge_of(const json_t *row)
+{
+	char name[DM_DEVICE_NAME_SIZE];
+	struct dm_line line = { .type = "" };
+	unsigned long long used = 0, size = 0, metadata = 0;
+	struct merge merge = { .runs = dm_name_of(row_text(row, "vg_name"), row_text(row, "origin"), name) &&
+				       dm_read_status(name, &line) && strcmp(line.type, "snapshot-merge") == 0 };
+
+	if (merge.runs && sscanf(line.params, "%llu/%llu %llu", &used, &size, &metadata) != 3)
+		merge.failed = true;
+	merge.left = used > metadata ? used - metadata : 0;
+	merge.total = size > metadata ? size - metadata : 0;
+	return merge;
+}
+
 static json_t *describe(const json_t *row)
 {
 	autojson json_t *record = copy_tags_record(row_text(row, "lv_tags"));
 	const json_t *volume = json_object_get(record, "Volume");
-	char name[DM_DEVICE_NAME_SIZE];
-	struct dm_line line = { .type = "" };
-	bool runs = dm_name_of(row_text(row, "vg_name"), row_text(row, "origin"), name) &&
-		    dm_read_status(name, &line) && strcmp(line.type, "snapshot-merge") == 0;
-	unsigned long long used = 0, total = 0, metadata = 0;
-	int percent = 0;
+	struct merge merge = merge_of(row);
+	int percent = merge.total > 0 ? (int)(100 - merge.left * 100 / merge.total) : 0;
 
-	if (runs && sscanf(line.params, "%llu/%llu %llu", &used, &total, &metadata) == 3 && total > metadata)
-		percent = (int)(100 - (used > metadata ? used - metadata : 0) * 100 / (total - metadata));
 	return json_pack("{ss so ss si}", "Volume", json_string_value(json_object_get(volume, "Path")) ?: "", "Device",
 			 json_sprintf("/dev/%s/%s", row_text(row, "vg_name"), row_text(row, "origin")), "State",
-			 runs ? "merging" : "pending", "Percent", percent);
+			 merge.runs ? "merging" : "pending", "Percent", percent);
 }
 
 int lvm_reverts(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
@@ -285,4 +299,37 @@ int lvm_reverts(json_t *request, const struct fd_list *fds, json_t *answer, stru
 		json_array_append_new(list, entry);
 	}
 	return 0;
+}
+
+/* ---- end-reverts ---- */
+
+/* LVM looks at the volume once more, sees that the merge is over, and takes the copy away: in a process of its own, which it
+ * starts for that. */
+static int end_merge(const json_t *row, struct err *err)
+{
+	const char *vg = row_text(row, "vg_name"), *lv = row_text(row, "origin");
+	struct merge merge = merge_of(row);
+
+	if (merge.failed)
+		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR,
+			       "The kernel has given up merging into %s/%s (dmsetup status): its disk has failed, or its store", vg, lv);
+	if (!merge.runs || merge.left > 0)
+		return 0;
+	return lvm_run(err, "LVM cannot end the merge", "lvchange -y --poll y %s/%s", vg, lv);
+}
+
+int lvm_end_reverts(json_t *request, const struct fd_list *fds, json_t *answer, struct fd_list *answer_fds, struct err *err)
+{
+	autojson json_t *rows = NULL;
+	struct copy_tags tags;
+	json_t *row;
+	size_t i;
+	int r = 0;
+
+	if (read_merging(&rows, err) < 0)
+		return -1;
+	json_array_foreach (rows, i, row)
+		if (is_merging_copy(row, &tags) && end_merge(row, err) < 0)
+			r = -1;
+	return r;
 }
