@@ -306,6 +306,19 @@ static void nonsense_ends_the_worker(void **state)
 	expect_failure(*state, "huge", VSS_E_LIMITS_EXCEEDED, "limit");
 }
 
+/* A worker has ended; who waits for it is the pool. */
+static void wait_for_an_end(void)
+{
+	uint64_t end = clock_now() + SOON;
+	siginfo_t info = { 0 };
+
+	while (info.si_pid == 0 && clock_now() < end) {
+		waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+		usleep(1000);
+	}
+	assert_int_not_equal(info.si_pid, 0);
+}
+
 static void last_words_count(void **state)
 {
 	struct outcome o;
@@ -314,7 +327,7 @@ static void last_words_count(void **state)
 		run(*state, "last", NULL, &o);
 		assert_int_equal(o.err.code, VSS_OK);
 		outcome_done(&o);
-		usleep(10000); /* it is gone now, and must not be given the next job */
+		wait_for_an_end(); /* and it must not be given the next job */
 	}
 	echo_pid(*state);
 }
