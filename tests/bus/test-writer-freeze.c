@@ -152,6 +152,30 @@ static void dead_man_at_the_freeze_limit(void **state)
 	expect_thaw(f, freeze(f), true);
 }
 
+/* A vssd that stands still keeps its connection, and says nothing more. */
+static void dead_man_when_the_hold_is_over(void **state)
+{
+	struct fixture *f = *state;
+	struct vss_writer_ops ops = all_ops();
+	struct stage_event event = { "Freeze", f->session, f->set };
+	struct stage_answer answer;
+	json_int_t sequence;
+	uint64_t begin;
+
+	ops.freeze_limit_msec = 20000;
+	start_writer(f, &ops, 0);
+	assert_int_equal(send_event(f, "PrepareSnapshot"), VSS_OK);
+	begin = clock_now();
+	event.deadline = begin + 500000;
+	stage_send(f->stage, &event, &answer);
+	assert_int_equal(answer.error, VSS_OK);
+	sequence = json_integer_value(json_object_get(answer.body, "Sequence"));
+	stage_answer_clear(&answer);
+	assert_true(wait_seen(f, VSS_EVENT_ABORT, 10000));
+	assert_true(clock_now() - begin >= 1400000); /* a Thaw in time may be under way for a while */
+	expect_thaw(f, sequence, false);
+}
+
 static void dead_man_when_a_freeze_is_never_answered(void **state)
 {
 	struct fixture *f = *state;
@@ -351,6 +375,7 @@ int main(void)
 		WITH_WRITER(identify_is_answered_while_busy),
 		WITH_WRITER(a_thaw_that_overtakes_freeze_is_broken),
 		WITH_WRITER(dead_man_at_the_freeze_limit),
+		WITH_STAGE(dead_man_when_the_hold_is_over),
 		WITH_WRITER(dead_man_when_a_freeze_is_never_answered),
 		WITH_WRITER(dead_man_when_freeze_itself_takes_too_long),
 		WITH_WRITER(dead_man_when_vssd_goes),

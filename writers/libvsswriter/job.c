@@ -8,6 +8,7 @@
 #include "writers/libvsswriter/writer.h"
 
 #define OWN_ABORT_LIMIT (60 * USEC_PER_SEC)
+#define THAW_DELAY (1 * USEC_PER_SEC) /* what a Thaw that was sent in time may take to arrive */
 
 static enum vss_error error_of_result(enum vss_result result)
 {
@@ -76,8 +77,12 @@ void job_begin(struct vss_writer *writer, struct job *job, struct bus_call *call
 		writer->freeze_until = USEC_INFINITY; /* the freeze has served; Thaw has a deadline of its own */
 	if (job->event != VSS_EVENT_FREEZE)
 		return;
-	/* Held from here on: whatever the callback does, it is undone in time. */
+	/* Held from here on: whatever the callback does, it is undone in time. Freeze's deadline is that of the whole hold: a
+	 * coordinator that has said nothing by then stands still, although its connection is there. */
 	writer->freeze_until = now + writer->ops.freeze_limit_msec * USEC_PER_MSEC;
+	writer->hold_is_over = job->deadline + THAW_DELAY < writer->freeze_until;
+	if (writer->hold_is_over)
+		writer->freeze_until = job->deadline + THAW_DELAY;
 	link_watch_holder(writer, bus_call_sender(call));
 	writer_set_status(writer, NULL);
 }
@@ -193,8 +198,10 @@ static void job_finish(struct vss_writer *writer, struct job *job)
 	json_t *answer = error ? NULL : job_answer(writer, &done);
 	if (!done.own)
 		sessions_answered(&writer->sessions, row, done.event, !error);
-	if (error && done.event == VSS_EVENT_THAW)
+	if (error && done.event == VSS_EVENT_THAW) {
 		writer->freeze_until = clock_now() + writer->ops.freeze_limit_msec * USEC_PER_MSEC;
+		writer->hold_is_over = false;
+	}
 	if (!error && done.call)
 		bus_call_reply(done.call, json_pack("[o]", answer));
 	else if (error)
@@ -338,7 +345,10 @@ static void freeze_expire(struct vss_writer *writer)
 	if (!row || row->phase == PHASE_THAWING || clock_now() < writer->freeze_until)
 		return;
 	char why[sizeof row->why];
-	snprintf(why, sizeof why, "the freeze limit of %u ms passed", writer->ops.freeze_limit_msec);
+	if (writer->hold_is_over)
+		snprintf(why, sizeof why, "vssd's own limit for the hold passed, and it did not thaw");
+	else
+		snprintf(why, sizeof why, "the freeze limit of %u ms passed", writer->ops.freeze_limit_msec);
 	owe_abort(writer, row->id, why);
 }
 

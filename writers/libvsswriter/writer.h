@@ -82,6 +82,7 @@ struct vss_writer {
 
 	struct sessions sessions;
 	uint64_t freeze_until; /* the dead-man's time while frozen, else USEC_INFINITY */
+	bool hold_is_over;     /* at that time: it is vssd's limit for the hold, not the application's */
 	struct request *requests;
 	struct job work, abort;
 	struct event_input partial; /* PostSnapshot's volumes of earlier messages */
