@@ -108,7 +108,7 @@ void start_again(struct fixture *f)
 
 void start_writer(struct fixture *f, const char *general)
 {
-	char text[2048];
+	char text[8192];
 
 	snprintf(text, sizeof text,
 		 "[QEMU]\nAgentLimit=500ms\nFreezeLimit=700ms\n%s\n"

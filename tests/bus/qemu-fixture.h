@@ -23,7 +23,6 @@ struct fixture {
 	struct bus_harness *bus;
 	struct stage *stage;
 	const char *directory;
-	char guests[256]; /* configuration's sections of guests */
 	struct fake_agent *web, *db;
 	pid_t writer;
 	char session[ID_SIZE], set[ID_SIZE];

@@ -666,6 +666,9 @@ static void shadow_storage_inside_is_judged(void **state)
 		{ "{\"shadowstorage\":[{\"For\":\"btrfs:aa-1:5\",\"On\":\"fs:aa-1\"}]}", "ok", "each volume's copies on its own" },
 		{ "{\"shadowstorage\":[{\"For\":\"lvm:V1:L1\",\"On\":\"vg:V2\",\"Volume\":\"/srv\"}]}", "bad", "/srv" },
 		{ "{\"shadowstorage\":[{\"For\":\"lvm:V1:L1\",\"On\":\"pv:P1\",\"Volume\":\"/srv\"}]}", "unknown", "/srv" },
+		{ "{\"shadowstorage\":[{\"For\":\"lvm:V1:L1\",\"On\":\"pv:P1\",\"Own\":true}]}", "ok", "on its own" },
+		{ "{\"shadowstorage\":[{\"For\":\"lvm:V1:L1\",\"On\":\"pv:P1\",\"Own\":false,\"Volume\":\"/srv\"}]}", "bad",
+		  "not kept on the volume's own: /srv" },
 		{ "no JSON", "unknown", "cannot be read" },
 	};
 	struct fixture *f = *state;
