@@ -432,6 +432,7 @@ static json_t *association_rows(json_t *facts, json_t *volumes)
 		json_t *row = json_copy(association);
 		autojson json_t *store = storage_candidate(facts, text_of(row, "On"));
 		json_object_set_new(row, "Size", json_integer(json_integer_value(json_object_get(store, "Size"))));
+		json_object_set_new(row, "Own", json_boolean(storage_is_own(association, store)));
 		json_array_foreach(volumes, j, volume)
 			if (strcmp(text_of(volume, "Id"), text_of(row, "For")) == 0)
 				json_object_set(row, "Volume", json_object_get(volume, "Path"));

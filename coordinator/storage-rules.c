@@ -196,6 +196,30 @@ int storage_check_candidate(json_t *volume, json_t *store, struct err *err)
 	return virtual_check_store(volume, store, text_of(store, "Name"), err);
 }
 
+static bool bears(json_t *volume, const char *device)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(volume, "Disks"), i, disk)
+		if (strcmp(text_of(disk, "Device"), device) == 0)
+			return true;
+	return false;
+}
+
+bool storage_is_own(json_t *association, json_t *store)
+{
+	json_t *disks = json_object_get(store, "Disks"), *disk;
+	size_t i;
+
+	if (strcmp(text_of(store, "Kind"), "pv") != 0)
+		return store != NULL; /* there are no others that it may have */
+	json_array_foreach(disks, i, disk)
+		if (!bears(association, text_of(disk, "Device")))
+			return false;
+	return json_array_size(disks) > 0;
+}
+
 /* ---- associations ---- */
 
 json_t *storage_association(json_t *facts, const char *volume_id)

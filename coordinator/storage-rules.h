@@ -64,6 +64,9 @@ int storage_check_candidate(json_t *volume, json_t *store, struct err *err);
  * "Pvs" (vg), "GroupPvs" (vg, pv, pool)}. The caller's own. */
 json_t *storage_candidates(json_t *facts);
 json_t *storage_candidate(json_t *facts, const char *id); /* one of them; NULL */
+/* Whether copies of the association's volume stay with it: in its own filesystem, group or pool, or on a single physical
+ * volume of which each disk bears some of it. */
+bool storage_is_own(json_t *association, json_t *store);
 
 /* The devices on which stores of an association's copies may lie (its own: a row of the facts of a logical volume also has
  * what a volume has), and how many bytes are free there. */

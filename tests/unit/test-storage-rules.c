@@ -75,6 +75,27 @@ static json_t *facts(void)
 	    " \"Associations\": []}");
 }
 
+static bool own(json_t *volume, json_t *all, const char *id)
+{
+	autojson json_t *owned = volume, *store = storage_candidate(all, id);
+
+	return storage_is_own(owned, store);
+}
+
+static void copies_stay_with_their_volume_or_do_not(void **state)
+{
+	autojson json_t *all = facts();
+
+	assert_true(own(btrfs("b", "F", REAL("sdb")), all, "fs:F"));
+	assert_true(own(thin("t", REAL("sda")), all, "pool:P"));
+	assert_true(own(lv("a", REAL("sda"), GIB), all, "vg:G"));
+	assert_true(own(lv("a", REAL("sda"), GIB), all, "pv:A"));
+	assert_true(own(lv("a", REAL("sda") "," REAL("sdb"), GIB), all, "pv:A"));
+	assert_false(own(lv("a", REAL("sdb"), GIB), all, "pv:A"));
+	assert_false(own(lv("a", "", GIB), all, "pv:A"));
+	assert_false(own(lv("a", REAL("sda"), GIB), all, "pv:gone"));
+}
+
 static void associate(json_t *all, const char *json)
 {
 	json_array_append_new(json_object_get(all, "Associations"), parse(json));
@@ -534,6 +555,7 @@ static void store_that_is_gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(copies_stay_with_their_volume_or_do_not),
 		cmocka_unit_test(sets_of_real_disks_are_free),	   cmocka_unit_test(too_many_volumes),
 		cmocka_unit_test(disk_in_a_disk),		   cmocka_unit_test(with_what_holds_the_image),
 		cmocka_unit_test(unknown_server),		   cmocka_unit_test(unknown_server_of_a_part),

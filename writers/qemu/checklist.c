@@ -205,12 +205,17 @@ static json_t *decode(const char *text)
 	return plain ? json_loadb(plain, used, 0, NULL) : NULL;
 }
 
-/* A volume's id holds the uuid of its filesystem or volume group; where its copies are kept is "fs:UUID", "vg:UUID", or a part of
- * a group ("pv:UUID", "pool:UUID"), of which is not known whose it is. */
-static enum vss_verdict judge_association(const char *of, const char *on)
+/* vssd in the guest says whether its copies stay with their volume; an older one does not, but a volume's id holds the uuid of its
+ * filesystem or group, as does where its copies are kept: "fs:UUID", "vg:UUID". */
+static enum vss_verdict judge_association(json_t *row)
 {
+	const char *of = json_string_value(json_object_get(row, "For")) ?: "";
+	const char *on = json_string_value(json_object_get(row, "On")) ?: "";
 	const char *uuid = strchr(on, ':');
+	json_t *own = json_object_get(row, "Own");
 
+	if (json_is_boolean(own))
+		return json_is_true(own) ? VSS_VERDICT_OK : VSS_VERDICT_BAD;
 	if (uuid && uuid[1] && strstr(of, uuid + 1))
 		return VSS_VERDICT_OK;
 	return strncmp(on, "fs:", 3) == 0 || strncmp(on, "vg:", 3) == 0 ? VSS_VERDICT_BAD : VSS_VERDICT_UNKNOWN;
@@ -226,9 +231,8 @@ static void judge_associations(struct bundled_task *task, json_t *rows)
 
 	json_array_foreach(rows, i, row) {
 		const char *of = json_string_value(json_object_get(row, "For")) ?: "";
-		const char *on = json_string_value(json_object_get(row, "On")) ?: "";
 		const char *name = json_string_value(json_object_get(row, "Volume")) ?: of;
-		enum vss_verdict verdict = judge_association(of, on);
+		enum vss_verdict verdict = judge_association(row);
 		if (verdict != VSS_VERDICT_OK)
 			list(verdict == VSS_VERDICT_BAD ? foreign : parts, name);
 	}
