@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -108,6 +110,40 @@ static void test_mark_is_read_from_its_link_only(void **state)
 	assert_string_equal(mark.host, HOST);
 }
 
+/* A worker that has made the place, and is slow to mark it. */
+static pid_t be_slow_to_mark(struct fixture *fixture, int ready)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	int store = open(fixture->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	flock(store, LOCK_SH);
+	(void)!write(ready, "x", 1);
+	usleep(100000);
+	_exit(symlinkat(HOST "," SET "," VOLUME, fixture->place, MARK_UNFINISHED));
+}
+
+/* Otherwise whoever lists copies at that moment has it removed, as nobody's. */
+static void test_place_that_is_being_made_is_not_left_over(void **state)
+{
+	struct fixture *fixture = *state;
+	struct mark mark = { .host = "" };
+	int ready[2], status = -1;
+	char byte;
+
+	assert_false(place_is_being_made(fixture->place, fixture->place, &mark));
+	assert_int_equal(pipe(ready), 0);
+	pid_t pid = be_slow_to_mark(fixture, ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_true(place_is_being_made(fixture->place, fixture->place, &mark));
+	assert_string_equal(mark.set, SET);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 static void test_record_goes_there_and_back(void **state)
 {
 	struct fixture *fixture = *state;
@@ -181,6 +217,7 @@ int main(void)
 		cmocka_unit_test(test_mark_goes_there_and_back),
 		cmocka_unit_test(test_mark_refuses_what_is_not_one),
 		cmocka_unit_test_setup_teardown(test_mark_is_read_from_its_link_only, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_place_that_is_being_made_is_not_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_record_goes_there_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_record_too_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_records, setup, teardown),

@@ -81,6 +81,18 @@ static void add_broken(const struct listing *listing, const char *copy, const ch
 	json_object_set_new(add_copy(listing, copy, token), "Error", json_string(text));
 }
 
+/* Of one that is being made the mark may have come a moment after we looked; without one it is anybody's to remove. */
+static void list_empty(const struct listing *listing, int place, const char *copy)
+{
+	struct mark mark = { .host = "" };
+	bool made = place_is_being_made(listing->store, place, &mark);
+
+	if (!made)
+		add_unfinished(listing, copy, listing->host, "00000000-0000-0000-0000-000000000000");
+	else if (*mark.host)
+		add_unfinished(listing, copy, mark.host, mark.set);
+}
+
 /* A place without a readable record: cut short while it was made or removed, or damaged later. */
 static void list_without_record(const struct listing *listing, int place, const char *copy, const char *token,
 				enum record_state state, const struct err *why)
@@ -91,7 +103,7 @@ static void list_without_record(const struct listing *listing, int place, const 
 	if (cut_short && mark_read(place, MARK_UNFINISHED, &mark))
 		add_unfinished(listing, copy, mark.host, mark.set);
 	else if (state == RECORD_ABSENT && !is_there(place, VSS_STORE_COPY) && !is_there(place, STORE_WORK))
-		add_unfinished(listing, copy, listing->host, "00000000-0000-0000-0000-000000000000");
+		list_empty(listing, place, copy);
 	else
 		add_broken(listing, copy, token, state == RECORD_ABSENT ? "its record is missing" : why->text);
 }

@@ -6,9 +6,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/names.h"
 #include "coordinator/providers/beneath.h"
 #include "coordinator/providers/btrfs/filesystem.h"
@@ -17,6 +20,7 @@
 
 #define MARK_SIZE (MARK_HOST_SIZE + ID_SIZE + MARK_VOLUME_SIZE)
 #define MARK_TEMPORARY MARK_SEALED ".new"
+#define MARKING_LIMIT (2 * USEC_PER_SEC)
 #define NO_ID "00000000-0000-0000-0000-000000000000"
 
 static bool copy_field(char *to, size_t size, const char *from, size_t length)
@@ -154,7 +158,9 @@ int place_open(int store, const char *copy)
 	return open_beneath(store, copy, O_RDONLY | O_DIRECTORY);
 }
 
-int place_create(int store, const char *copy, const struct mark *mark, int *ret, struct err *err)
+/* A place and its mark are made under a shared lock of the store: whoever finds one without a mark, and has the lock for
+ * itself, knows that nobody is about to mark it. */
+static int create_and_mark(int store, const char *copy, const struct mark *mark, int *ret, struct err *err)
 {
 	if (mkdirat(store, copy, 0700) < 0)
 		return err_errno(err, errno,
@@ -169,6 +175,29 @@ int place_create(int store, const char *copy, const struct mark *mark, int *ret,
 	}
 	*ret = steal_fd(place);
 	return 0;
+}
+
+int place_create(int store, const char *copy, const struct mark *mark, int *ret, struct err *err)
+{
+	if (flock(store, LOCK_SH) < 0)
+		return err_errno(err, errno, VSS_E_UNEXPECTED_PROVIDER_ERROR, "Cannot lock /" VSS_STORE_DIR);
+	int r = create_and_mark(store, copy, mark, ret, err);
+	flock(store, LOCK_UN);
+	return r;
+}
+
+bool place_is_being_made(int store, int place, struct mark *ret_mark)
+{
+	const uint64_t end = clock_now() + MARKING_LIMIT;
+
+	while (flock(store, LOCK_EX | LOCK_NB) < 0) {
+		if (clock_now() >= end)
+			return true;
+		usleep(1000);
+	}
+	bool marked = mark_read(place, MARK_UNFINISHED, ret_mark);
+	flock(store, LOCK_UN);
+	return marked;
 }
 
 /* Removing must go on where there is no room for a mark: then an interrupted removal shows as a broken copy. */

@@ -48,6 +48,9 @@ unsigned store_count(int store, const char *volume, unsigned limit);
 
 int place_create(int store, const char *copy, const struct mark *mark, int *ret, struct err *err);
 int place_open(int store, const char *copy); /* -1 with errno */
+/* Of an empty place without a mark: false, nobody will mark it; true, it has got its mark meanwhile, or (*ret_mark untouched) is
+ * about to. */
+bool place_is_being_made(int store, int place, struct mark *ret_mark);
 
 void place_mark_sealed(int place);
 /* A sealed copy's mark names another volume from now on. */
