@@ -11,6 +11,7 @@
 # shellcheck disable=SC2034 # for scene_start
 guest_tools=(qemu-system-x86_64 qemu-img busybox depmod dpkg-deb)
 guest_modules=(virtio_pci virtio_blk virtio_console)
+guest_module_places=('drivers/virtio/*' drivers/block/virtio_blk.ko drivers/char/virtio_console.ko)
 
 # guest_kernel: its package's path; fails where it cannot be had.
 guest_kernel() {
@@ -40,6 +41,7 @@ guest_init() {
 		while read -r module; do insmod "$module"; done </modules
 		until [ -e /dev/vda ] && [ -e /dev/vport1p1 -o -e /dev/vport0p1 ]; do usleep 20000; done
 		mount -t ext4 /dev/vda /mnt
+		[ ! -e /dev/vdb ] || { mkdir /data && mount -t btrfs /dev/vdb /data; }
 		count() {
 			i=0
 			while i=$((i + 1)); do
@@ -51,12 +53,20 @@ guest_init() {
 		}
 		count &
 		[ ! -x /start ] || /start
-		exec qemu-ga -m virtio-serial -p /dev/vport*p1 -t /run -F/hook
+		while :; do
+			qemu-ga -m virtio-serial -p /dev/vport*p1 -t /run -F/hook $(cat /run/agent-options 2>/dev/null)
+		done
 	INIT
 }
 
 guest_hook() {
 	printf '#!/bin/sh\nexit 0\n'
+}
+
+# guest_add_btrfs: a second disk, for vssd in the guest to make copies on
+guest_add_btrfs() {
+	guest_modules+=(btrfs)
+	guest_module_places+=('fs/btrfs/*' 'lib/*' 'crypto/*' 'arch/x86/crypto/*')
 }
 
 # guest_add_vssd: vssd in the guest, behind its agent's hook, with a script writer that stops the counting.
@@ -66,6 +76,8 @@ guest_add_vssd() {
 	mkdir -p "$root/etc/vssd/hooks" "$root/tmp"
 	guest_add "$(command -v dbus-daemon)" "$build/coordinator/vssd" "$build/coordinator/providers/vss-worker" \
 		"$build/requestor/vssctl" "$build/writers/script/vss-script-writer"
+	mkdir -p "$root/bin"
+	ln -sf "$build/requestor/vssctl" "$root/bin/vssctl" # where its agent finds it
 	echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 	cat >"$root/etc/bus.conf" <<-'CONFIG'
 		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -130,8 +142,7 @@ guest_build() {
 	mkdir -p "$root/bin" "$root/lib/modules" "$modules"
 	# The filesystem is built in.
 	dpkg-deb --fsys-tarfile "$1" | tar -x -C "$modules" --wildcards './boot/vmlinuz-*' './lib/modules/*/modules.*' \
-		'./lib/modules/*/kernel/drivers/virtio/*' './lib/modules/*/kernel/drivers/block/virtio_blk.ko' \
-		'./lib/modules/*/kernel/drivers/char/virtio_console.ko'
+		"${guest_module_places[@]/#/./lib/modules/*/kernel/}"
 	release=$(basename "$modules"/lib/modules/*)
 	mv "$modules"/boot/vmlinuz-* "$lab/guest/kernel"
 	depmod -b "$modules" "$release"

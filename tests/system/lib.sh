@@ -68,6 +68,20 @@ lab_spawn() {
 	lab_pid[$name]=$!
 }
 
+# lab_alone MOUNT_POINT COMMAND...: for lab_spawn alone: in a mount namespace in which of all filesystems on loop devices this one is
+# mounted. A guest agent thaws whatever it sees, other tests' filesystems as well.
+lab_alone() {
+	# shellcheck disable=SC2016
+	exec unshare --mount --propagation private sh -c '
+		findmnt --raw --noheadings --output TARGET,SOURCE | while read -r mounted source; do
+			case $source in
+			/dev/loop*) [ "$mounted" = "$1" ] || umount --lazy "$mounted" ;;
+			esac
+		done
+		shift
+		exec "$@"' sh "$@"
+}
+
 lab_alive() {
 	kill -0 "${lab_pid[$1]}" 2>/dev/null
 }

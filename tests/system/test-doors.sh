@@ -351,7 +351,7 @@ freeze_mine() {
 # In a mount namespace of its own, and with nothing that it could freeze but what is named to it.
 start_agent() {
 	printf '[general]\nfsfreeze-hook=%s\n' "$lab/fsfreeze-hook" >"$lab/qga.conf"
-	lab_spawn qga env QGA_CONF="$lab/qga.conf" unshare --mount --propagation private qemu-ga -m unix-listen -p "$lab/qga" -t "$lab/qga-state" \
+	lab_spawn qga lab_alone "$lab/frozen" env QGA_CONF="$lab/qga.conf" qemu-ga -m unix-listen -p "$lab/qga" -t "$lab/qga-state" \
 		-f "$lab/qga-state/pid" -b guest-fsfreeze-freeze
 	lab_wait 10 qga guest-ping || lab_die "qemu-ga does not start: $(cat "$lab/qga.log")"
 }

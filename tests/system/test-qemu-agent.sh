@@ -28,8 +28,7 @@ make_guest() {
 # start_agent [OPTION...]
 start_agent() {
 	rm -f "$lab/agent.sock"
-	lab_spawn agent unshare --mount --propagation private \
-		qemu-ga -m unix-listen -p "$lab/agent.sock" -t "$lab/agent" -b guest-fsfreeze-freeze,guest-exec "$@"
+	lab_spawn agent lab_alone "$inside" qemu-ga -m unix-listen -p "$lab/agent.sock" -t "$lab/agent" -b guest-fsfreeze-freeze,guest-exec "$@"
 	lab_wait 10 test -S "$lab/agent.sock" || lab_die "qemu-ga does not start: $(cat "$lab/agent.log")"
 }
 
@@ -144,6 +143,70 @@ next_works() {
 	good_copy
 }
 
+# ---- whose fault ----
+
+# fails WHAT: the set fails, its guest runs on, nothing stays behind.
+fails() {
+	try create shadow --for "$volume" --json
+	check "$1: the set fails" differ "$code" 0
+	check "$1: the guest runs on" load_runs
+	check "$1: no note stays" lab_wait 5 no_notes
+	check "$1: no copy remains" lab_wait 5 scene_no_copies
+}
+
+guests_fault() {
+	contains "$lab/err" "web: the guest: it could not be frozen"
+}
+
+hosts_fault() {
+	contains "$lab/err" "$1" && refuse grep -q "the guest" "$lab/err"
+}
+
+# Nobody is restarted in between.
+host_and_guest() {
+	local op
+
+	lab_stop agent
+	hook true
+	start_agent -F"$lab/hook"
+	begin "host good, guest good"
+	next_works
+	begin "host good, guest bad"
+	hook "exit 3"
+	fails "the guest's hook fails"
+	check "whose fault it is" guests_fault
+	hook true
+	next_works
+	begin "host bad, guest good"
+	for op in $(scene_level cut cut "prepare cut seal"); do
+		scene_gate "$op" kill
+		fails "the provider dies at $op"
+		check "whose fault it is" hosts_fault "provider\|worker"
+		next_works
+	done
+	scene_writer Beside --path "$volume" --level system --on 'Freeze=once:fail:retryable:no room'
+	fails "another writer fails"
+	check "whose fault it is" hosts_fault "Beside.*no room"
+	next_works
+	scene_end_writer Beside
+	begin "host bad, guest bad"
+	scene_writer Beside --path "$volume" --level system --on 'Freeze=fail:retryable:no room'
+	hook "exit 3"
+	fails "both fail"
+	check "one of the two is told" contains "$lab/err" "web: the guest: it could not be frozen\|Beside.*no room"
+	hook true
+	fails "the host fails still"
+	check "whose fault it is" hosts_fault "Beside.*no room"
+	scene_end_writer Beside
+	hook "exit 3"
+	fails "the guest fails still"
+	check "whose fault it is" guests_fault
+	hook true
+	next_works
+	lab_stop agent
+	start_agent
+}
+
 # ---- cases ----
 
 scene_start "$1" qemu-ga mkfs.ext4 dumpe2fs debugfs e2fsck
@@ -228,6 +291,8 @@ check "the log tells" contains "$lab/writer.log" "web: is thawed"
 lab_stop agent
 start_agent
 next_works
+
+host_and_guest
 
 begin "by policy the set goes on without it, and is labelled"
 restart_writer OnFailure=degrade

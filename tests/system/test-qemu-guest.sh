@@ -32,6 +32,12 @@ agent_answers() {
 	grep -q '\[ok\] one: agent: answers' "$lab/out"
 }
 
+# storage_is PATTERN: in the checklist
+storage_is() {
+	try verify --for "$volume"
+	grep -q "$1" "$lab/out"
+}
+
 digest() {
 	cat "$1"/base.img "$1"/guest.qcow2 | sha256sum
 }
@@ -101,7 +107,7 @@ begin "the guest boots, and its agent answers"
 lab_wait 60 agent_answers || lab_die "the guest does not start: $(cat "$lab/guest.log" "$lab/guest/console" "$lab/out")"
 seen "it answers"
 for row in '\[ok\] one: disks: 2 files' '\[ok\] one: freeze' '\[ok\] one: filesystems: can be frozen: /mnt (ext4)' \
-	'\[ok\] one: free space'; do
+	'\[ok\] one: free space' '\[unknown\] one: shadow storage: vssctl cannot be run in it'; do
 	check "a row" contains "$lab/out" "$row"
 done
 
@@ -191,10 +197,18 @@ scene_clear
 
 begin "vssd inside, behind the agent's hook: its application is in order in the copy, too"
 guest_add_vssd
+second_disk=()
+if [ "$(scene_level no no yes)" = yes ]; then
+	guest_add_btrfs
+	truncate -s 128M "$lab/second.img"
+	mkfs.btrfs --quiet "$lab/second.img" >/dev/null
+	second_disk=(-drive "file=$lab/second.img,if=virtio,format=raw")
+fi
 guest_build "$package"
-guest_start "$volume/guest.qcow2"
+guest_start "$volume/guest.qcow2" "${second_disk[@]}"
 lab_wait 90 agent_answers || lab_die "the guest does not start: $(cat "$lab/guest.log" "$lab/guest/console" "$lab/out")"
 seen "it answers"
+check "vssctl inside tells of its copies" contains "$lab/out" '\[ok\] one: shadow storage: none'
 for ((i = 0; i < $(scene_level 1 2 20); i++)); do
 	try create shadow --for "$volume" --json
 	good_set
@@ -212,5 +226,19 @@ check "it is well again" guest_run "rm /run/fail"
 try create shadow --for "$volume" --json
 good_set
 check "the application was held" equal "$(counted application)" held
+
+if [ ${#second_disk[@]} -gt 0 ]; then
+	begin "vssd inside keeps copies: verify says where"
+	check "it makes one" guest_run "vssctl create shadow --for /data"
+	check "on the volume's own" lab_wait 40 storage_is '\[ok\] one: shadow storage: each volume'
+	seen "told"
+fi
+
+begin "guest-exec is not allowed: verify does not guess"
+check "its agent is started again" guest_run "echo -b guest-exec >/run/agent-options; { sleep 1; killall qemu-ga; } &"
+check "unknown" lab_wait 40 storage_is '\[unknown\] one: shadow storage: guest-exec is disabled in its agent'
+check "and no failure" equal "$code" 0
+try create shadow --for "$volume" --json
+good_set
 
 scene_done
