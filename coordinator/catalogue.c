@@ -12,22 +12,11 @@
 #include "common/text.h"
 #include "coordinator/log.h"
 #include "coordinator/roles.h"
+#include "coordinator/shadow-row.h"
+#include "coordinator/shadow-table.h"
 
 #define SETTLE_TIME (1 * USEC_PER_SEC) /* a burst of mounts is read once */
 #define PATIENCE_MAX (60 * USEC_PER_SEC) /* between attempts to remove a volatile copy that somebody uses */
-
-#define BUCKETS 256
-
-struct shadow {
-	struct shadow *next; /* oldest first */
-	struct shadow *same_bucket;
-	char id[ID_SIZE];
-	char *token;
-	json_t *row;
-	char *text; /* of row, brief, as JSON, made when it is wanted; NULL after a change */
-	bool seen; /* in the reading under way */
-	bool removing;
-};
 
 struct waiter {
 	struct waiter *next;
@@ -49,8 +38,7 @@ struct catalogue {
 	const struct config *config;
 	const char *machine_id;
 	struct catalogue_listener listener;
-	struct shadow *shadows;
-	struct shadow *buckets[BUCKETS]; /* the same, by id */
+	struct shadow_table table;
 	struct reading readings[ROLES_MAX];
 	size_t reading; /* jobs of the reading under way; 0: none is */
 	struct waiter *waiters, *next_waiters; /* of this reading; of the one after it */
@@ -90,14 +78,6 @@ struct catalogue *catalogue_new(sd_event *event, struct workers *workers, const 
 	return catalogue;
 }
 
-static void shadow_free(struct shadow *shadow)
-{
-	free(shadow->text);
-	free(shadow->token);
-	json_decref(shadow->row);
-	free(shadow);
-}
-
 static void tell(struct waiter **list, const struct err *err)
 {
 	while (*list) {
@@ -132,46 +112,9 @@ struct catalogue *catalogue_free(struct catalogue *catalogue)
 	sd_event_source_disable_unref(catalogue->settle);
 	forget_answers(catalogue);
 	json_decref(catalogue->tokens);
-	while (catalogue->shadows) {
-		struct shadow *s = catalogue->shadows;
-		catalogue->shadows = s->next;
-		shadow_free(s);
-	}
+	shadow_table_done(&catalogue->table);
 	free(catalogue);
 	return NULL;
-}
-
-/* Ids are random: two hex digits of one spread them. */
-static size_t bucket_of(const char *copy)
-{
-	char digits[3] = { copy[0], copy[0] ? copy[1] : '\0', '\0' };
-
-	return strtoul(digits, NULL, 16) % BUCKETS;
-}
-
-static struct shadow *find(const struct catalogue *catalogue, const char *copy)
-{
-	for (struct shadow *s = catalogue->buckets[bucket_of(copy)]; s; s = s->same_bucket)
-		if (strcmp(s->id, copy) == 0)
-			return s;
-	return NULL;
-}
-
-static void bucket_add(struct catalogue *catalogue, struct shadow *shadow)
-{
-	struct shadow **bucket = &catalogue->buckets[bucket_of(shadow->id)];
-
-	shadow->same_bucket = *bucket;
-	*bucket = shadow;
-}
-
-static void bucket_remove(struct catalogue *catalogue, struct shadow *shadow)
-{
-	struct shadow **link = &catalogue->buckets[bucket_of(shadow->id)];
-
-	while (*link != shadow)
-		link = &(*link)->same_bucket;
-	*link = shadow->same_bucket;
 }
 
 /* ---- rows ---- */
@@ -181,97 +124,14 @@ static const char *text_of(json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key)) ?: "";
 }
 
-static json_t *attributes(bool persistent)
+static struct shadow *put_row(struct catalogue *catalogue, const char *copy, const char *token, json_t *row)
 {
-	json_t *list = json_pack("[s]", "Differential");
+	bool is_new = !shadow_table_find(&catalogue->table, copy);
+	struct shadow *s = shadow_table_put(&catalogue->table, copy, token, row);
 
-	if (persistent) {
-		json_array_append_new(list, json_string("Persistent"));
-		json_array_append_new(list, json_string("No auto release"));
-	}
-	return list;
-}
-
-/* Where the copy is: the provider says so, or as findmnt(8) writes a subvolume of a device. */
-static void describe_device(char device[512], const char *copy, json_t *record)
-{
-	const char *own = text_of(record, "Device");
-
-	if (*own)
-		text_format(device, 512, "%s", own);
-	else
-		text_format(device, 512, "%s[/" VSS_STORE_DIR "/%s/" VSS_STORE_COPY "]",
-			    text_of(json_object_get(record, "Volume"), "Device"), copy);
-}
-
-/* The record was written by some vssd, perhaps another machine's, perhaps by nobody honest: only known types get through. */
-static json_t *row_from_record(const struct catalogue *catalogue, const struct role_info *role, const char *copy,
-			       const char *filesystem, json_t *record)
-{
-	json_t *volume = json_object_get(record, "Volume");
-	bool persistent = json_is_true(json_object_get(record, "Persistent"));
-	bool ours = strcmp(text_of(record, "Host"), catalogue->machine_id) == 0;
-	char device[512];
-
-	describe_device(device, copy, record);
-	json_t *row = json_pack("{ss ss sI sI ss ss ss ss ss ss}", "Shadow", copy, "Set", text_of(record, "Set"), "SetCount",
-				json_integer_value(json_object_get(record, "SetCount")), "Created",
-				json_integer_value(json_object_get(record, "Created")), "Volume",
-				text_of(volume, "Path"), "VolumeId", text_of(volume, "Id"), "Filesystem", filesystem,
-				"Device", device, "Host", text_of(record, "Host"), "HostName",
-				text_of(record, "HostName"));
-
-	json_object_update_new(
-		row, json_pack("{ss ss ss sb ss ss ss ss ss ss ss so}", "Provider", role->name, "ProviderId",
-			       role->id, "Context", text_of(record, "Context"), "Persistent",
-			       persistent, "Session", persistent ? "" : text_of(record, "Session"), "Consistency",
-			       text_of(record, "Consistency"), "ConsistencyReason",
-			       text_of(record, "ConsistencyReason"), "Instant", text_of(record, "Instant"),
-			       "InstantReason", text_of(record, "InstantReason"), "Exposed", "", "State",
-			       ours ? "created" : "foreign", "Attributes", attributes(persistent)));
-	return row;
-}
-
-static json_t *row_of_broken(const struct catalogue *catalogue, const struct role_info *role, const char *copy,
-			     const char *filesystem, const char *host, const char *set, const char *why)
-{
-	json_t *record = json_pack("{ss ss ss sb}", "Host", host, "Set", set, "ConsistencyReason", why, "Persistent", 1);
-	json_t *row = row_from_record(catalogue, role, copy, filesystem, record);
-
-	json_object_set_new(row, "State", json_string("unfinished"));
-	json_decref(record);
-	return row;
-}
-
-static void add_row(struct catalogue *catalogue, const char *copy, const char *token, json_t *row)
-{
-	json_int_t created = json_integer_value(json_object_get(row, "Created"));
-	struct shadow *s = find(catalogue, copy), **link = &catalogue->shadows;
-	bool is_new = !s;
-
-	if (s) { /* what storage cannot know stays */
-		json_object_set(row, "Exposed", json_object_get(s->row, "Exposed"));
-		json_decref(s->row);
-	} else {
-		s = calloc(1, sizeof *s);
-		if (!s) {
-			json_decref(row);
-			return;
-		}
-		snprintf(s->id, ID_SIZE, "%s", copy);
-		while (*link && json_integer_value(json_object_get((*link)->row, "Created")) <= created)
-			link = &(*link)->next;
-		s->next = *link;
-		*link = s;
-		bucket_add(catalogue, s);
-	}
-	s->row = row;
-	free(steal_pointer(s->text));
-	s->seen = true;
-	free(s->token);
-	s->token = token ? strdup(token) : NULL;
-	if (is_new)
+	if (s && is_new)
 		catalogue->listener.added(copy, catalogue->listener.data);
+	return s;
 }
 
 void catalogue_add(struct catalogue *catalogue, json_t *volume, json_t *record)
@@ -280,133 +140,65 @@ void catalogue_add(struct catalogue *catalogue, json_t *volume, json_t *record)
 	const struct role_info *role = role_find(text_of(volume, "Provider"));
 
 	if (role)
-		add_row(catalogue, copy, NULL,
-			row_from_record(catalogue, role, copy, text_of(volume, role->home), record));
+		put_row(catalogue, copy, NULL,
+			shadow_row(catalogue->machine_id, role, copy, text_of(volume, role->home), record));
 }
 
 void catalogue_forget(struct catalogue *catalogue, const char *copy)
 {
-	for (struct shadow **link = &catalogue->shadows; *link; link = &(*link)->next) {
-		struct shadow *s = *link;
-		if (strcmp(s->id, copy) != 0)
-			continue;
-		*link = s->next;
-		bucket_remove(catalogue, s);
-		catalogue->stale = catalogue->stale || catalogue->reading > 0;
-		catalogue->listener.removed(s->id, catalogue->listener.data);
-		shadow_free(s);
+	struct shadow *s = shadow_table_find(&catalogue->table, copy);
+	char id[ID_SIZE]; /* copy may be the row's own */
+
+	if (!s)
 		return;
-	}
+	catalogue->stale = catalogue->stale || catalogue->reading > 0;
+	memcpy(id, s->id, ID_SIZE);
+	shadow_table_remove(&catalogue->table, s);
+	catalogue->listener.removed(id, catalogue->listener.data);
 }
 
 bool catalogue_has(const struct catalogue *catalogue, const char *copy)
 {
-	return find(catalogue, copy) != NULL;
+	return shadow_table_find(&catalogue->table, copy) != NULL;
 }
 
 size_t catalogue_count(const struct catalogue *catalogue)
 {
 	size_t n = 0;
 
-	for (const struct shadow *s = catalogue->shadows; s; s = s->next)
+	for (const struct shadow *s = catalogue->table.first; s; s = s->next)
 		n++;
 	return n;
 }
 
 json_t *catalogue_row(const struct catalogue *catalogue, const char *copy)
 {
-	struct shadow *s = find(catalogue, copy);
+	struct shadow *s = shadow_table_find(&catalogue->table, copy);
 
 	return s ? json_incref(s->row) : NULL;
-}
-
-static bool fits(json_t *row, json_t *filter)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(filter, key, value)
-		if (!json_equal(value, json_object_get(row, key)))
-			return false;
-	return true;
 }
 
 json_t *catalogue_rows(const struct catalogue *catalogue, json_t *filter)
 {
 	json_t *rows = json_array();
 
-	for (const struct shadow *s = catalogue->shadows; s; s = s->next)
-		if (fits(s->row, filter))
+	for (const struct shadow *s = catalogue->table.first; s; s = s->next)
+		if (shadow_fits(s, filter))
 			json_array_append(rows, s->row);
 	return rows;
 }
 
-static json_t *brief_row(json_t *row)
-{
-	static const char *const members[] = { "Shadow",	  "Set",     "SetCount",      "Created",  "Volume",
-					       "VolumeId",	  "Device",  "HostName",      "Provider", "Context",
-					       "Persistent",	  "Attributes", "Consistency", "ConsistencyReason",
-					       "Instant",	  "InstantReason", "Exposed",  "State" };
-	json_t *brief = json_object();
-
-	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
-		json_t *value = json_object_get(row, members[i]);
-		if (!json_is_string(value) || json_string_length(value) > 0)
-			json_object_set(brief, members[i], value);
-	}
-	return brief;
-}
-
-static const char *brief_text(struct shadow *shadow)
-{
-	autojson json_t *brief = shadow->text ? NULL : brief_row(shadow->row);
-
-	if (!shadow->text)
-		shadow->text = json_dumps(brief, JSON_COMPACT);
-	return shadow->text;
-}
-
 char *catalogue_text(const struct catalogue *catalogue, json_t *filter, bool brief)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
-	const char *separator = "[";
-
-	if (!out)
-		return NULL;
-	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
-		if (!fits(s->row, filter))
-			continue;
-		autofree char *whole = brief ? NULL : json_dumps(s->row, JSON_COMPACT);
-		const char *row = brief ? brief_text(s) : whole;
-		fprintf(out, "%s%s", separator, row ? row : "{}");
-		separator = ",";
-	}
-	fprintf(out, "%s]", *separator == '[' ? "[" : "");
-	if (fclose(out) == 0)
-		return text;
-	free(text);
-	return NULL;
-}
-
-static void set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
-{
-	struct shadow *s = find(catalogue, copy);
-
-	if (!s || strcmp(text_of(s->row, "Exposed"), path) == 0)
-		return;
-	/* Rows are handed out by reference: what somebody holds stays as it was. */
-	json_t *row = json_copy(s->row);
-	json_object_set_new(row, "Exposed", json_string(path));
-	json_decref(s->row);
-	s->row = row;
-	free(steal_pointer(s->text));
+	return shadow_table_text(&catalogue->table, filter, brief);
 }
 
 void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const char *path)
 {
-	set_exposed(catalogue, copy, path);
+	struct shadow *s = shadow_table_find(&catalogue->table, copy);
+
+	if (s)
+		shadow_set_exposed(s, path);
 	catalogue->stale = catalogue->stale || catalogue->reading > 0;
 }
 
@@ -420,7 +212,7 @@ static bool is_of(const struct shadow *shadow, const struct role_info *role, con
 
 static void forget_unseen(struct catalogue *catalogue)
 {
-	struct shadow *s = catalogue->shadows;
+	struct shadow *s = catalogue->table.first;
 
 	while (s) {
 		struct shadow *next = s->next;
@@ -433,7 +225,7 @@ static void forget_unseen(struct catalogue *catalogue)
 /* Unreadable now is not gone. filesystem NULL: all of the provider's. */
 static void mark_seen(struct catalogue *catalogue, const struct role_info *role, const char *filesystem)
 {
-	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+	for (struct shadow *s = catalogue->table.first; s; s = s->next)
 		if (is_of(s, role, filesystem))
 			s->seen = true;
 }
@@ -443,7 +235,7 @@ static void read_copy(struct catalogue *catalogue, const struct role_info *role,
 	const char *copy = json_string_value(json_object_get(entry, "Copy"));
 	json_t *record = json_object_get(entry, "Record");
 	const char *error = json_string_value(json_object_get(entry, "Error"));
-	struct shadow *s = copy ? find(catalogue, copy) : NULL;
+	struct shadow *s = copy ? shadow_table_find(&catalogue->table, copy) : NULL;
 	json_t *row;
 
 	if (!copy || !id_is_valid(copy))
@@ -451,14 +243,15 @@ static void read_copy(struct catalogue *catalogue, const struct role_info *role,
 	if (!record && !error) {
 		if (s) {
 			s->seen = true;
-			set_exposed(catalogue, copy, text_of(entry, "Exposed"));
+			shadow_set_exposed(s, text_of(entry, "Exposed"));
 		}
 		return;
 	}
-	row = record ? row_from_record(catalogue, role, copy, filesystem, record) :
-		       row_of_broken(catalogue, role, copy, filesystem, "", "", error);
-	add_row(catalogue, copy, text_of(entry, "Token"), row);
-	set_exposed(catalogue, copy, text_of(entry, "Exposed"));
+	row = record ? shadow_row(catalogue->machine_id, role, copy, filesystem, record) :
+		       shadow_row_broken(catalogue->machine_id, role, copy, filesystem, "", "", error);
+	s = put_row(catalogue, copy, text_of(entry, "Token"), row);
+	if (s)
+		shadow_set_exposed(s, text_of(entry, "Exposed"));
 }
 
 static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
@@ -471,7 +264,7 @@ static void swept(const struct err *err, json_t *answer, int *fds, size_t n_fds,
 /* What was unfinished when storage was looked at may be finished, and its session closed, when all of it has been read. */
 static bool is_finished(const struct catalogue *catalogue, const char *copy)
 {
-	const struct shadow *s = find(catalogue, copy);
+	const struct shadow *s = shadow_table_find(&catalogue->table, copy);
 
 	return s && strcmp(text_of(s->row, "State"), "created") == 0;
 }
@@ -486,8 +279,9 @@ static void read_unfinished(struct catalogue *catalogue, const struct role_info 
 	if (!id_is_valid(copy) || is_finished(catalogue, copy))
 		return;
 	if (strcmp(host, catalogue->machine_id) != 0) {
-		add_row(catalogue, copy, NULL,
-			row_of_broken(catalogue, role, copy, filesystem, host, set, "Another machine's unfinished copy"));
+		put_row(catalogue, copy, NULL,
+			shadow_row_broken(catalogue->machine_id, role, copy, filesystem, host, set,
+					  "Another machine's unfinished copy"));
 		return;
 	}
 	if (catalogue->listener.set_lives(set, catalogue->listener.data))
@@ -535,7 +329,7 @@ static void nothing(const struct err *err, void *data)
 
 static void sweep_volatile(struct catalogue *catalogue)
 {
-	struct shadow *s = catalogue->shadows;
+	struct shadow *s = catalogue->table.first;
 
 	while (s) {
 		struct shadow *next = s->next;
@@ -642,7 +436,7 @@ static json_t *known_tokens(struct catalogue *catalogue, const struct role_info 
 {
 	json_t *known = json_object();
 
-	for (struct shadow *s = catalogue->shadows; s; s = s->next) {
+	for (struct shadow *s = catalogue->table.first; s; s = s->next) {
 		const char *filesystem = text_of(s->row, "Filesystem");
 		json_t *tokens = json_object_get(known, filesystem);
 		if (!s->token || !is_of(s, role, NULL) || json_object_get(catalogue->tokens, filesystem))
@@ -681,7 +475,7 @@ static void start_reading(struct catalogue *catalogue, bool brief)
 
 	catalogue->stale = false;
 	catalogue->brief = brief && json_object_size(catalogue->tokens) > 0;
-	for (struct shadow *s = catalogue->shadows; s; s = s->next)
+	for (struct shadow *s = catalogue->table.first; s; s = s->next)
 		s->seen = false;
 	forget_answers(catalogue);
 	for (size_t i = 0; i < n_roles; i++)
@@ -758,7 +552,7 @@ static void remove_later(struct catalogue *catalogue, const struct shadow *shado
 static void remove_done(const struct err *err, json_t *answer, int *fds, size_t n_fds, void *data)
 {
 	struct removal *r = data;
-	struct shadow *s = find(r->catalogue, r->copy);
+	struct shadow *s = shadow_table_find(&r->catalogue->table, r->copy);
 
 	r->catalogue->removals--;
 	if (s)
@@ -777,7 +571,7 @@ static void remove_done(const struct err *err, json_t *answer, int *fds, size_t 
 struct job *catalogue_run(struct catalogue *catalogue, const char *copy, const char *op, json_t *request, job_done_fn fn,
 			  void *data, struct err *err)
 {
-	struct shadow *s = find(catalogue, copy);
+	struct shadow *s = shadow_table_find(&catalogue->table, copy);
 	json_t *full = request ? request : json_object();
 
 	if (!s) {
@@ -797,7 +591,7 @@ struct job *catalogue_run(struct catalogue *catalogue, const char *copy, const c
 void catalogue_remove(struct catalogue *catalogue, const char *copy, catalogue_fn fn, void *data)
 {
 	struct removal *r = calloc(1, sizeof *r);
-	struct shadow *s = find(catalogue, copy);
+	struct shadow *s = shadow_table_find(&catalogue->table, copy);
 	struct err err = { 0 };
 
 	if (r)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What vssd tells of one copy: a row of its catalogue, made of what storage says. */
+#pragma once
+
+#include <jansson.h>
+
+#include "coordinator/roles.h"
+
+/* As the copy's record says. State is "created", or "foreign" where the record is another machine's. */
+json_t *shadow_row(const char *machine_id, const struct role_info *role, const char *copy, const char *filesystem,
+		   json_t *record);
+/* Of a copy that is "unfinished", or whose record cannot be read, and why. */
+json_t *shadow_row_broken(const char *machine_id, const struct role_info *role, const char *copy, const char *filesystem,
+			  const char *host, const char *set, const char *why);
+/* What a long list tells of the copy: no empty texts, nothing that is for the provider alone. */
+json_t *shadow_row_brief(json_t *row);
