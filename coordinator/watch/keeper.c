@@ -71,8 +71,8 @@ __attribute__((format(printf, 3, 4))) static void tell(struct keeper *keeper, co
 
 /* ---- acting ---- */
 
-/* LVM suspends a volume with its filesystem's lock; one that the guard holds frozen would be poisoned by that on newer
- * kernels. What is held is held for seconds, and there is a list of it. */
+/* LVM resumes what it has suspended: a volume that the guard holds would be let go. What is held is held for seconds, and
+ * there is a list of it. */
 static bool is_anything_held(void)
 {
 	DIR *directory = opendir(VSS_GUARD_DIRECTORY);

@@ -26,7 +26,7 @@ pg_need "$build"
 chmod 0711 "$lab"
 cp "$build/tests/ledger/pg-ledger" "$build/tests/ledger/maria-ledger" "$lab/"
 lab_make_btrfs d 6G
-scene_configure PrepareSnapshot=20s Event=20s Freeze=5s
+scene_configure Identify=20s PrepareSnapshot=20s Event=20s Freeze=5s
 scene_vssd
 for name in "${@:-postgresql}"; do
 	btrfs --quiet subvolume create "$lab/d/$name"

@@ -135,6 +135,7 @@ bench_mariadb() {
 		CREATE TABLE test.other (number int PRIMARY KEY, text varchar(400)) ENGINE=InnoDB;
 		CREATE OR REPLACE USER root@localhost IDENTIFIED VIA unix_socket; GRANT ALL ON *.* TO root@localhost"
 	printf '[MariaDB]\nDataDirectory=%s\nConnectLimit=20s\n' "$data/mysql" >"$lab/writer.conf"
+	maria_as=root # who may register without a manifest
 	maria_writer
 	lab_spawn ledger setpriv --reuid=mysql --regid=mysql --clear-groups -- "$lab/maria-ledger" "$lab/s/bench.sock" 4 "$lab/s/ledger"
 	lab_spawn load mariadb-slap --no-defaults -S "$lab/s/bench.sock" --no-drop --create-schema=test --concurrency=2 \

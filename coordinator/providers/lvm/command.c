@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/text.h"
 #include "coordinator/providers/lvm/dm.h"
+#include "coordinator/providers/lvm/suspend.h"
 
 /* Loaded at the first command: the other roles of vss-worker start without it and what it needs. */
 #define LIBRARY "liblvm2cmd.so.2.03"
@@ -116,13 +117,17 @@ static int load(struct err *err)
 static int run(char *line, struct err *err)
 {
 	size_t used = strlen(line);
+	int r;
 
 	if (load(err) < 0)
 		return -1;
 	if ((size_t)snprintf(line + used, LVM_COMMAND_SIZE - used, " " CONFIG) >= LVM_COMMAND_SIZE - used)
 		return err_set(err, VSS_E_LIMITS_EXCEEDED, "An LVM command has become too long: %.100s...", line);
 	lvm.complaint[0] = '\0';
-	return lvm.run(lvm.handle, line);
+	suspend_briefly(true);
+	r = lvm.run(lvm.handle, line);
+	suspend_briefly(false);
+	return r;
 }
 
 static int too_long(struct err *err, const char *what)

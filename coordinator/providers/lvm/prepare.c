@@ -25,6 +25,7 @@
 
 static void preparation_done(struct preparation *p)
 {
+	dm_wait(p->taken_down);
 	for (size_t i = 0; i < p->n_members; i++)
 		cleanup_close(&p->members[i].source);
 	groups_done(&p->groups);
@@ -240,21 +241,60 @@ static void dm_uuid_of(const char *vg_uuid, const char *lv_uuid, char uuid[DM_DE
 	uuid[n] = '\0';
 }
 
-static int describe(struct preparing_member *member, const json_t *thin_rows, struct err *err)
+static const char *origin_uuid(const struct preparing_member *member)
 {
-	const char *origin = json_string_value(json_object_get(json_object_get(member->volume, "Dm"), "Uuid"));
+	return json_string_value(json_object_get(json_object_get(member->volume, "Dm"), "Uuid"));
+}
+
+static int describe_snapshot(const struct preparation *p, struct preparing_member *member, struct err *err)
+{
+	if (placeholder_of_snapshot(member->vg, member->name, origin_uuid(member), &member->placeholder, err) < 0)
+		return -1;
+	memcpy(member->placeholder.locks, p->locks, sizeof p->locks);
+	return 0;
+}
+
+static int describe_thin(const struct preparation *p, struct preparing_member *member, const json_t *thin_rows,
+			 struct err *err)
+{
 	char uuid[DM_DEVICE_UUID_SIZE];
 	const char *lv_uuid;
 	unsigned id;
 
-	if (!member->thin)
-		return placeholder_of_snapshot(member->vg, member->name, origin, &member->placeholder, err);
 	if (find_thin_id(thin_rows, member->vg, member->name, &lv_uuid, &id) < 0)
 		return err_set(err, VSS_E_UNEXPECTED_PROVIDER_ERROR,
 			       "LVM does not know the thin snapshot %s/%s that it has just made", member->vg,
 			       member->name);
 	dm_uuid_of(member->vg_uuid, lv_uuid, uuid);
-	return placeholder_of_thin(member->vg, member->name, uuid, origin, id, &member->placeholder, err);
+	if (placeholder_of_thin(member->vg, member->name, uuid, origin_uuid(member), id, &member->placeholder, err) < 0)
+		return -1;
+	memcpy(member->placeholder.locks, p->locks, sizeof p->locks);
+	return 0;
+}
+
+/* As long as a snapshot is live each write to its origin costs several, and the next volume's is made for a long time. Where
+ * somebody has it open, or is at work on the group, it stays until all are made ready. */
+static void take_down_early(struct preparation *p, const struct preparing_member *member)
+{
+	autoclose int lock = group_lock(p->locks, member->vg, clock_now(), NULL);
+
+	if (lock >= 0)
+		dm_remove_at_once(member->placeholder.name, &p->taken_down);
+}
+
+static int make_all(struct preparation *p, struct err *err)
+{
+	for (size_t i = 0; i < p->n_members; i++) {
+		struct preparing_member *member = &p->members[i];
+		if (make_volume(p, member, err) < 0)
+			return -1;
+		if (member->thin)
+			continue;
+		if (describe_snapshot(p, member, err) < 0)
+			return -1;
+		take_down_early(p, member);
+	}
+	return 0;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -263,7 +303,7 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* In the order of their names, as arm does. */
-static int lock_groups(const struct preparation *p, const char *directory, struct fd_list *locks, struct err *err)
+static int lock_groups(const struct preparation *p, struct fd_list *locks, struct err *err)
 {
 	const char *names[LVM_MEMBERS_MAX];
 
@@ -273,7 +313,7 @@ static int lock_groups(const struct preparation *p, const char *directory, struc
 	for (size_t i = 0; i < p->n_members; i++) {
 		if (i > 0 && strcmp(names[i], names[i - 1]) == 0)
 			continue;
-		int lock = group_lock(directory, names[i], clock_now() + LOCK_PATIENCE, err);
+		int lock = group_lock(p->locks, names[i], clock_now() + LOCK_PATIENCE, err);
 		if (lock < 0)
 			return -1;
 		fd_list_add(locks, lock);
@@ -282,11 +322,10 @@ static int lock_groups(const struct preparation *p, const char *directory, struc
 }
 
 /* Whoever refreshes or activates the group between the removal of a snapshot's device and its return would make it live. */
-static int make_ready_alone(const struct preparation *p, const char *directory, const struct placeholder *const *list,
-			    struct err *err)
+static int make_ready_alone(const struct preparation *p, const struct placeholder *const *list, struct err *err)
 {
 	struct fd_list locks = { .n = 0 };
-	int r = lock_groups(p, directory, &locks, err) < 0 ? -1 : placeholders_ready(list, p->n_members, err);
+	int r = lock_groups(p, &locks, err) < 0 ? -1 : placeholders_ready(list, p->n_members, err);
 
 	for (size_t i = 0; i < locks.n; i++)
 		close(locks.fds[i]);
@@ -297,25 +336,26 @@ static int make_ready(struct preparation *p, struct err *err)
 {
 	const struct placeholder *list[LVM_MEMBERS_MAX];
 	autojson json_t *thin_rows = NULL;
-	char locks[sizeof list[0]->locks] = "/run/lock/lvm";
 	bool thin = false;
 
-	lvm_setting("global/locking_dir", locks, sizeof locks);
 	for (size_t i = 0; i < p->n_members; i++)
 		thin |= p->members[i].thin;
 	if (thin && lvm_report(&thin_rows, NULL, err, "lvs -o vg_name,lv_name,lv_uuid,thin_id") < 0)
 		return -1;
 	for (size_t i = 0; i < p->n_members; i++) {
-		if (describe(&p->members[i], thin_rows, err) < 0)
+		if (p->members[i].thin && describe_thin(p, &p->members[i], thin_rows, err) < 0)
 			return -1;
-		memcpy(p->members[i].placeholder.locks, locks, sizeof locks);
 		list[i] = &p->members[i].placeholder;
 	}
-	return make_ready_alone(p, locks, list, err);
+	dm_wait(p->taken_down);
+	p->taken_down = 0;
+	return make_ready_alone(p, list, err);
 }
 
 static int prepare_members(struct preparation *p, struct err *err)
 {
+	strcpy(p->locks, "/run/lock/lvm");
+	lvm_setting("global/locking_dir", p->locks, sizeof p->locks);
 	if (read_groups(p, err) < 0)
 		return -1;
 	for (size_t i = 0; i < p->n_members; i++)
@@ -323,10 +363,7 @@ static int prepare_members(struct preparation *p, struct err *err)
 			return -1;
 	if (preparation_check(p, err) < 0 || probe(p, err) < 0)
 		return -1;
-	for (size_t i = 0; i < p->n_members; i++)
-		if (make_volume(p, &p->members[i], err) < 0)
-			return -1;
-	return make_ready(p, err);
+	return make_all(p, err) < 0 ? -1 : make_ready(p, err);
 }
 
 /* Those that were begun, all of them: a set is all or nothing. */
