@@ -247,8 +247,12 @@ static void read_copy(struct catalogue *catalogue, const struct role_info *role,
 		}
 		return;
 	}
-	row = record ? shadow_row(catalogue->machine_id, role, copy, filesystem, record) :
-		       shadow_row_broken(catalogue->machine_id, role, copy, filesystem, "", "", error);
+	if (!error)
+		row = shadow_row(catalogue->machine_id, role, copy, filesystem, record);
+	else if (record)
+		row = shadow_row_damaged(catalogue->machine_id, role, copy, filesystem, record, error);
+	else
+		row = shadow_row_broken(catalogue->machine_id, role, copy, filesystem, "", "", error);
 	s = put_row(catalogue, copy, text_of(entry, "Token"), row);
 	if (s)
 		shadow_set_exposed(s, text_of(entry, "Exposed"));

@@ -137,7 +137,7 @@ static void writers_let_go(const struct err *err, void *data)
 static int check_volume(const struct revert *r, struct err *err)
 {
 	json_t *error = json_object_get(r->volume, "Error");
-	const char *provider = text_of(r->row, "Provider");
+	const char *provider = text_of(r->row, "Provider"), *why = text_of(r->row, "ConsistencyReason");
 
 	if (error)
 		return err_set(err, error_from_name(text_of(error, "Name")), "The volume %s of the copy is not there: %.800s",
@@ -150,8 +150,8 @@ static int check_volume(const struct revert *r, struct err *err)
 		return err_set(err, VSS_E_VOLUME_IN_USE, "The copy {%s} is exposed at %s: unexpose it first",
 			       r->options.copy, text_of(r->row, "Exposed"));
 	if (strcmp(text_of(r->row, "State"), "unfinished") == 0)
-		return err_set(err, VSS_E_BAD_STATE, "The copy {%s} is unfinished: nothing can be reverted to it (provider %s)",
-			       r->options.copy, provider);
+		return err_set(err, VSS_E_BAD_STATE, "Nothing can be reverted to the copy {%s} (provider %s): %.600s",
+			       r->options.copy, provider, *why ? why : "it is unfinished");
 	return 0;
 }
 

@@ -75,6 +75,18 @@ json_t *shadow_row_broken(const char *machine_id, const struct role_info *role, 
 	return row;
 }
 
+json_t *shadow_row_damaged(const char *machine_id, const struct role_info *role, const char *copy,
+			   const char *filesystem, json_t *record, const char *why)
+{
+	json_t *row = shadow_row(machine_id, role, copy, filesystem, record);
+
+	if (strcmp(text_of(row, "State"), "created") == 0)
+		json_object_set_new(row, "State", json_string("unfinished"));
+	json_object_update_new(row, json_pack("{ss ss ss ss}", "Consistency", "", "ConsistencyReason", why, "Instant",
+					      "", "InstantReason", ""));
+	return row;
+}
+
 json_t *shadow_row_brief(json_t *row)
 {
 	static const char *const members[] = {

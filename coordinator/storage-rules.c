@@ -515,12 +515,22 @@ static json_t *place_thin(json_t *volume, json_t *facts, struct err *err)
 	return json_pack("{sO}", "Id", json_object_get(volume, "Id"));
 }
 
+/* The provider's own rule about the whole group. */
+static int check_whole_group(json_t *volume, json_t *facts, struct err *err)
+{
+	json_t *group = group_of(facts, text_of(volume, "VgUuid"));
+
+	return *text_of(group, "Why") ? err_set(err, VSS_E_PROVIDER_VETO, "%s cannot be copied: its volume group %s %s",
+						text_of(volume, "Path"), text_of(group, "Name"), text_of(group, "Why")) :
+					0;
+}
+
 static json_t *place_one(const struct storage_limits *limits, json_t *volume, json_t *facts, struct err *err)
 {
 	json_t *association = storage_association(facts, text_of(volume, "Id"));
 	autojson json_t *store = store_of(volume, association, facts);
 
-	if (check_count(limits, volume, association, err) < 0)
+	if (check_whole_group(volume, facts, err) < 0 || check_count(limits, volume, association, err) < 0)
 		return NULL;
 	if (!store) {
 		err_set(err, VSS_E_OBJECT_NOT_FOUND,

@@ -4,7 +4,7 @@
  * A volume is what the volumes worker's `resolve` says (providers/volumes.h). Facts are what the providers'
  * `storage-list` say, of all roles in one object (providers/provider.h):
  *
- * {"Groups": [{"Uuid", "Name", "Size", "Free", "ExtentSize": bytes,
+ * {"Groups": [{"Uuid", "Name", "Size", "Free", "ExtentSize": bytes, "Why": why nothing in it may be copied (absent: it may),
  *              "Pvs": [{"Uuid", "Device", "Number", "Size", "Free", "Disks": [disk]}]}],            volume groups
  *  "Pools":  [{"Uuid", "Group": VG uuid, "Name": "vg/pool", "Size", "Free", "MetadataSize", "MetadataFree": bytes, "Disks"}],
  *  "Filesystems": [{"Uuid", "Path", "Size", "Free"}],                                       btrfs

@@ -91,8 +91,8 @@ extern const struct provider_op absent_ops[];
  *          Every mounted filesystem of this kind, each once. Copies whose token is unchanged are named, not read; of a
  *          filesystem that is as its token says, and with Brief of all, no copies are told.
  *       -> {"Filesystems": [{"Uuid": s, "Device": s, "Token": s, "Unchanged": true or absent, "Copies": [{"Copy": ID, "Token": s, "Record": object or absent
- *           when unchanged, "Filesystem": UUID, "Error": s (and no Record) when the copy is damaged and can only be
- *           removed}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}], being made or half removed,
+ *           when unchanged, "Filesystem": UUID, "Error": s (and a Record, as far as it is known) when the copy is damaged and
+ *           can only be removed}], "Unfinished": [{"Copy": ID, "Host": MACHINE-ID, "Set": ID}], being made or half removed,
  *           "Error": s when the filesystem could not be read}]}
  * remove   {"Copy": ID, "Filesystem": UUID, "Host": as in abort}: deletes the copy, finished or not, and all that
  *          belongs to it; durable on return; VSS_E_VOLUME_IN_USE while it is mounted anywhere            -> {}

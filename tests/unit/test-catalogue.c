@@ -198,6 +198,22 @@ static void sweeps(void **state)
 	assert_false(catalogue_is_busy(b->catalogue));
 }
 
+/* It is among its volume's copies, with the reason and no label. */
+static void damaged_copies(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": [{\"Copy\": \"" COPY("1") "\", \"Token\": \"t\", \"Error\": \"it has overflowed\", \"Record\": " RECORD(
+			   US, "true", "", "1") "}]");
+	read_it(b);
+	autojson json_t *row = catalogue_row(b->catalogue, COPY("1"));
+	assert_string_equal(json_string_value(json_object_get(row, "State")), "unfinished");
+	assert_string_equal(json_string_value(json_object_get(row, "ConsistencyReason")), "it has overflowed");
+	assert_string_equal(json_string_value(json_object_get(row, "Consistency")), "");
+	assert_true(json_string_length(json_object_get(row, "Volume")) > 0);
+	assert_string_equal(json_string_value(json_object_get(row, "Host")), US);
+}
+
 #define UNFINISHED(n, host, set) \
 	"{\"Copy\": \"" COPY(n) "\", \"Host\": \"" host "\", \"Set\": \"" set "\"}"
 
@@ -484,6 +500,7 @@ int main(void)
 		TEST(tokens),
 		TEST(gone_or_only_unreadable),
 		TEST(sweeps),
+		TEST(damaged_copies),
 		TEST(unfinished_copies),
 		TEST(readings_are_shared_but_not_stale),
 		TEST(deleted_during_a_reading),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "coordinator/providers/lvm/group.h"
 #include "coordinator/providers/lvm/command.h"
 #include "coordinator/providers/lvm/dm.h"
 #include "coordinator/providers/lvm/store-size.h"
@@ -236,6 +237,30 @@ static void test_full_store_holds_everything(void **state)
 	}
 }
 
+static void expect_rule(const char *row_json, const char *system_id, const char *words)
+{
+	autojson json_t *row = json_loads(row_json, 0, NULL);
+	const char *rule = group_rule(row, system_id);
+
+	if (!words)
+		assert_null(rule);
+	else if (!rule || !strstr(rule, words))
+		fail_msg("%s: '%s' does not say '%s'", row_json, rule ? rule : "no rule", words);
+}
+
+static void test_groups_that_may_not_be_touched(void **state)
+{
+	expect_rule("{\"vg_name\": \"vg\", \"vg_permissions\": \"writeable\", \"vg_exported\": \"\"}", NULL, NULL);
+	expect_rule("{\"vg_exported\": \"exported\"}", "", "vgimport");
+	expect_rule("{\"vg_partial\": \"partial\"}", "", "vgextend --restoremissing");
+	expect_rule("{\"vg_permissions\": \"read-only\"}", "", "vgchange --permission rw");
+	expect_rule("{\"vg_shared\": \"shared\"}", "", "lvmlockd");
+	expect_rule("{\"vg_clustered\": \"clustered\"}", "", "clustered");
+	expect_rule("{\"vg_systemid\": \"elsewhere\"}", "here", "another machine");
+	expect_rule("{\"vg_systemid\": \"elsewhere\"}", "", "another machine");
+	expect_rule("{\"vg_systemid\": \"here\"}", "here", NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +277,7 @@ int main(void)
 		cmocka_unit_test(test_device_names),
 		cmocka_unit_test(test_store_sizes),
 		cmocka_unit_test(test_full_store_holds_everything),
+		cmocka_unit_test(test_groups_that_may_not_be_touched),
 	};
 
 	return cmocka_run_group_tests_name("lvm", tests, NULL, NULL);

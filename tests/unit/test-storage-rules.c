@@ -552,10 +552,24 @@ static void store_that_is_gone(void **state)
 	expect(&err, VSS_E_OBJECT_NOT_FOUND, "/a", "pv:Z");
 }
 
+/* What is wrong with the whole group is said before what it would lack. */
+static void group_that_may_not_be_touched(void **state)
+{
+	autojson json_t *all = facts();
+	struct err err;
+
+	json_object_set_new(json_array_get(json_object_get(all, "Groups"), 0), "Why", json_string("is exported: import it"));
+	associate(all, "{\"For\": \"lvm:G:a\", \"Volume\": \"/a\", \"On\": \"pv:Z\", \"OnName\": \"/dev/sdz\", \"Max\": -1, "
+		       "\"Copies\": 0}");
+	assert_null(place(&err, all, lv("a", REAL("sda"), GIB), NULL));
+	expect(&err, VSS_E_PROVIDER_VETO, "/a", "group is exported: import it");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copies_stay_with_their_volume_or_do_not),
+		cmocka_unit_test(group_that_may_not_be_touched),
 		cmocka_unit_test(sets_of_real_disks_are_free),	   cmocka_unit_test(too_many_volumes),
 		cmocka_unit_test(disk_in_a_disk),		   cmocka_unit_test(with_what_holds_the_image),
 		cmocka_unit_test(unknown_server),		   cmocka_unit_test(unknown_server_of_a_part),

@@ -19,26 +19,11 @@
 
 static int check_group(const struct preparing_member *member, struct err *err)
 {
-	static const struct {
-		const char *field, *value, *rule;
-	} rules[] = {
-		{ "vg_exported", "exported", "is exported: import it first (vgimport)" },
-		{ "vg_partial", "partial",
-		  "is incomplete, a physical volume is missing: bring it back, or take it out (vgreduce "
-		  "--removemissing)" },
-		{ "vg_permissions", "read-only", "is read-only: change that first (vgchange --permission rw)" },
-		{ "vg_shared", "shared",
-		  "is shared with other machines (lvmlockd), and nobody could hold those still: use a group of one "
-		  "machine" },
-		{ "vg_clustered", "clustered",
-		  "is clustered, and nobody could hold the other machines still: use a group of one machine" },
-	};
+	const char *rule = group_rule(member->row, NULL); /* another machine's is in no report of those to be changed */
 
-	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
-		if (row_is(member->row, rules[i].field, rules[i].value))
-			return err_set(err, VSS_E_PROVIDER_VETO, "%s cannot be copied: the volume group %s %s",
-				       member->path, member->vg, rules[i].rule);
-	return 0;
+	return rule ? err_set(err, VSS_E_PROVIDER_VETO, "%s cannot be copied: its volume group %s %s", member->path,
+			      member->vg, rule) :
+		      0;
 }
 
 /* The first member in a group speaks for all that are in it. */

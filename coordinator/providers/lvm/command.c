@@ -301,6 +301,22 @@ bool lvm_setting(const char *name, char *value, size_t size)
 	return true;
 }
 
+/* "  system ID: NAME" */
+void lvm_system_id(char *value, size_t size)
+{
+	char line[LVM_COMMAND_SIZE] = "systemid";
+	autofree char *text = NULL;
+	size_t length = 0;
+	const char *name;
+
+	value[0] = '\0';
+	if (run_printing(line, &text, &length, &(struct err){ 0 }) != LVM2_COMMAND_SUCCEEDED)
+		return;
+	name = strstr(text, ": ");
+	if (name)
+		text_format(value, size, "%.*s", (int)strcspn(name + 2, "\n"), name + 2);
+}
+
 void lvm_share_heap(bool shared)
 {
 	char *end = sbrk(0);

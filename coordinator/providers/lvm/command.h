@@ -30,6 +30,9 @@ int lvm_report(json_t **ret, char **ret_complaint, struct err *err, const char *
 /* A setting as LVM has it: "global/locking_dir". False when it has no such thing. */
 bool lvm_setting(const char *name, char *value, size_t size);
 
+/* The name by which groups belong to this machine; "" where it has none. */
+void lvm_system_id(char *value, size_t size);
+
 /* Whether a child of this process has the memory that was allocated since LVM was loaded (as children have, unless told
  * otherwise). It is so much that both would pay for it page by page: one that needs nothing of it does without. */
 void lvm_share_heap(bool shared);

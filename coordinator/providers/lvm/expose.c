@@ -62,6 +62,9 @@ static int find(struct found *found, json_t *request, struct err *err)
 	found->copy = json_string_value(json_object_get(request, "Copy"));
 	if (!row_has_tags(found->row, &tags) || tags.state != COPY_COMMITTED)
 		return err_set(err, VSS_E_OBJECT_NOT_FOUND, "The copy %s is unfinished", found->copy);
+	if (row_has_overflowed(found->row))
+		return err_set(err, VSS_E_BAD_STATE, "The copy %s cannot be used: its store has overflowed. Delete it",
+			       found->copy);
 	return 0;
 }
 

@@ -53,6 +53,40 @@ bool row_has_tags(const json_t *row, struct copy_tags *ret)
 	return copy_tags_read(row_text(row, "lv_tags"), row_text(row, "lv_name"), ret);
 }
 
+const char *group_rule(const json_t *row, const char *system_id)
+{
+	static const struct {
+		const char *field, *value, *rule;
+	} rules[] = {
+		{ "vg_exported", "exported", "is exported: import it first (vgimport)" },
+		{ "vg_partial", "partial",
+		  "is incomplete, a physical volume is missing: bring it back (and tell LVM, if it has changed the group "
+		  "meanwhile: vgextend --restoremissing), or take it out (vgreduce --removemissing)" },
+		{ "vg_permissions", "read-only", "is read-only: change that first (vgchange --permission rw)" },
+		{ "vg_shared", "shared",
+		  "is shared with other machines (lvmlockd), and nobody could hold those still: use a group of one "
+		  "machine" },
+		{ "vg_clustered", "clustered",
+		  "is clustered, and nobody could hold the other machines still: use a group of one machine" },
+	};
+	const char *owner = row_text(row, "vg_systemid");
+
+	if (system_id && *owner && strcmp(owner, system_id) != 0)
+		return "belongs to another machine (its system ID is not this one's): copy it there, or take it over if that "
+		       "machine has it no more (vgchange --systemid)";
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+		if (row_is(row, rules[i].field, rules[i].value))
+			return rules[i].rule;
+	return NULL;
+}
+
+bool row_has_overflowed(const json_t *row)
+{
+	const char *attributes = row_text(row, "lv_attr");
+
+	return row_is_cow(row) && strlen(attributes) > 4 && (attributes[4] == 'I' || attributes[4] == 'S');
+}
+
 json_t *groups_find_group(const struct groups *groups, const char *vg_uuid)
 {
 	json_t *row;

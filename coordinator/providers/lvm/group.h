@@ -27,6 +27,12 @@ uint64_t row_number(const json_t *row, const char *field);
 bool row_is(const json_t *row, const char *field, const char *value);
 bool row_has_tags(const json_t *row, struct copy_tags *ret);
 
+/* Why nothing in the row's group may be copied; NULL when it may. system_id: this machine's. */
+const char *group_rule(const json_t *row, const char *system_id);
+
+/* A store into which more went than it could take: its copy is lost. */
+bool row_has_overflowed(const json_t *row);
+
 /* Borrowed; NULL when there is none. */
 json_t *groups_find_group(const struct groups *groups, const char *vg_uuid);
 json_t *groups_find_volume(const struct groups *groups, const char *vg_uuid, const char *lv_uuid);

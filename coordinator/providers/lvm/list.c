@@ -74,13 +74,9 @@ static bool is_unfinished(const struct listing *listing, const json_t *row, cons
 
 static const char *broken_rule(const json_t *row)
 {
-	const char *attributes = row_text(row, "lv_attr");
-
-	if (row_is_cow(row) && strlen(attributes) > 4 && (attributes[4] == 'I' || attributes[4] == 'S'))
-		return "The copy cannot be used: its store has overflowed (more was written to the volume than it "
-		       "could hold). "
-		       "Delete it";
-	return NULL;
+	return row_has_overflowed(row) ? "The copy cannot be used: its store has overflowed (more was written to the volume "
+					 "than it could hold). Delete it" :
+					 NULL;
 }
 
 /* The volume's id as it is now: an imported clone of a group has another UUID than its tags say. */
@@ -112,7 +108,7 @@ static json_t *describe(const struct listing *listing, const json_t *row, const 
 		json_object_set_new(entry, "Exposed", json_string(where));
 	if (rule)
 		json_object_set_new(entry, "Error", json_string(rule));
-	else if (!known || strcmp(known, token) != 0)
+	if (rule || !known || strcmp(known, token) != 0)
 		json_object_set_new(entry, "Record", record_of(row));
 	return entry;
 }

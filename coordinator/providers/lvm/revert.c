@@ -30,7 +30,6 @@
 static int check_usable(const json_t *row, const char *copy, struct err *err)
 {
 	char name[DM_DEVICE_NAME_SIZE], where[256];
-	const char *attributes = row_text(row, "lv_attr");
 	struct copy_tags tags;
 	struct dm_state device;
 
@@ -41,7 +40,7 @@ static int check_usable(const json_t *row, const char *copy, struct err *err)
 			       "The copy %s in %s has lost its tie to its volume: LVM cuts it when a thin volume is reverted "
 			       "to another copy, or removed. Expose the copy and put the files back",
 			       copy, row_text(row, "vg_name"));
-	if (row_is_cow(row) && strlen(attributes) > 4 && (attributes[4] == 'I' || attributes[4] == 'S'))
+	if (row_has_overflowed(row))
 		return err_set(err, VSS_E_BAD_STATE, "The copy %s cannot be used: its store has overflowed", copy);
 	if (dm_name_of(row_text(row, "vg_name"), row_text(row, "lv_name"), name) && dm_by_name(name, &device) &&
 	    device.exists && copy_mounted_where(device.number, where, sizeof where))

@@ -20,6 +20,7 @@
 #define TAG_MAX "vss.storage.max="
 #define TAG_GUARANTEED "vss.storage.guaranteed"
 #define TAG_SIZE 160u
+#define SYSTEM_ID_SIZE 160u
 #define PVS_MAX 32u /* of an extension: LVM takes so many words */
 
 static const char *text_of(const json_t *object, const char *name)
@@ -50,13 +51,15 @@ static json_t *disks_of_device(struct volumes *volumes, const char *name)
 
 /* ---- groups and pools ---- */
 
+/* Those of groups that this machine may not touch, too: why it may not is told with them. */
 static json_t *read_pvs(struct err *err)
 {
 	json_t *rows;
 
 	return lvm_report(&rows, NULL, err,
-			  "pvs -o pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_allocatable,"
-			  "vg_uuid,vg_name,vg_extent_size") < 0
+			  "pvs --foreign --shared -o pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_allocatable,"
+			  "vg_uuid,vg_name,vg_extent_size,vg_exported,vg_partial,vg_permissions,vg_shared,vg_clustered,"
+			  "vg_systemid") < 0
 		   ? NULL
 		   : rows;
 }
@@ -72,9 +75,10 @@ static json_t *describe_pv(struct volumes *volumes, const json_t *row)
 			 allocatable ? (json_int_t)row_number(row, "pv_free") : 0, "Disks", disks_of(volumes, number));
 }
 
-static json_t *describe_group(struct volumes *volumes, const json_t *row, const json_t *pvs)
+static json_t *describe_group(struct volumes *volumes, const json_t *row, const json_t *pvs, const char *system_id)
 {
 	json_t *list = json_array(), *pv;
+	const char *rule = group_rule(row, system_id);
 	json_int_t size = 0, free = 0;
 	size_t i;
 
@@ -86,9 +90,9 @@ static json_t *describe_group(struct volumes *volumes, const json_t *row, const 
 		free += json_integer_value(json_object_get(described, "Free"));
 		json_array_append_new(list, described);
 	}
-	return json_pack("{ss ss sI sI sI so}", "Uuid", row_text(row, "vg_uuid"), "Name", row_text(row, "vg_name"),
+	return json_pack("{ss ss sI sI sI so ss*}", "Uuid", row_text(row, "vg_uuid"), "Name", row_text(row, "vg_name"),
 			 "Size", size, "Free", free, "ExtentSize", (json_int_t)row_number(row, "vg_extent_size"), "Pvs",
-			 list);
+			 list, "Why", rule);
 }
 
 static bool is_pool(const json_t *row)
@@ -129,14 +133,30 @@ static bool is_known(const json_t *list, const char *uuid)
 	return false;
 }
 
+/* Asked for where a group has an owner: seldom. */
+static void read_system_id(const json_t *pvs, char *value, size_t size)
+{
+	json_t *row;
+	size_t i;
+
+	value[0] = '\0';
+	json_array_foreach (pvs, i, row)
+		if (*row_text(row, "vg_systemid")) {
+			lvm_system_id(value, size);
+			return;
+		}
+}
+
 static void list_groups(json_t *answer, struct volumes *volumes, const struct groups *groups, const json_t *pvs)
 {
+	char system_id[SYSTEM_ID_SIZE];
 	json_t *list = json_object_get(answer, "Groups"), *pools = json_object_get(answer, "Pools"), *row;
 	size_t i;
 
+	read_system_id(pvs, system_id, sizeof system_id);
 	json_array_foreach (pvs, i, row)
 		if (*row_text(row, "vg_uuid") && !is_known(list, row_text(row, "vg_uuid")))
-			json_array_append_new(list, describe_group(volumes, row, pvs));
+			json_array_append_new(list, describe_group(volumes, row, pvs, system_id));
 	json_array_foreach (groups->rows, i, row)
 		if (is_pool(row))
 			json_array_append_new(pools, describe_pool(volumes, row));
