@@ -5,7 +5,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/scene.sh"
 
 declare -A maria_data=()
-set=""
+set="" data=""
 maria_as=mysql # the writer's user
 
 as_mysql() {
@@ -55,16 +55,17 @@ maria_scene() {
 	install -d -o mysql -g mysql "$lab/s"
 	cp "$build/tests/ledger/maria-ledger" "$lab/maria-ledger"
 	lab_make_btrfs d 3G
-	for path in data redo; do
-		btrfs --quiet subvolume create "$lab/d/$path"
+	for path in d/data v/redo; do
+		btrfs --quiet subvolume create "$lab/$path"
 	done
 	mkdir "$lab/d/restored"
-	maria_make main "$lab/d/data/mysql"
+	data=$lab/d/data
+	maria_make main "$data/mysql"
 	maria_start main
 	maria_sql main "CREATE DATABASE test; CREATE TABLE test.ledger (thread int, number bigint, PRIMARY KEY (thread, number)) ENGINE=InnoDB;
 		CREATE TABLE test.old (number int) ENGINE=MyISAM; INSERT INTO test.old VALUES (1)"
 	maria_configure
-	sed "s|^Paths=.*|Paths=$lab/nothing|" "$(dirname "${BASH_SOURCE[0]}")/../../writers/mariadb/mariadb.writer" >"$lab/manifests/mariadb.writer"
+	sed "s|^Paths=.*|Paths=$data/mysql|" "$(dirname "${BASH_SOURCE[0]}")/../../writers/mariadb/mariadb.writer" >"$lab/manifests/mariadb.writer"
 	scene_configure Identify=2s PrepareSnapshot=5s Event=20s Freeze=4s
 }
 
@@ -97,9 +98,9 @@ maria_name() {
 	scene_row MariaDB '.Components[].Name' | head -n 1
 }
 
-# Writes go on: a new one is acknowledged.
+# Nothing is held: writes and changes of tables are acknowledged.
 maria_runs() {
-	maria_sql "${1:-main}" "INSERT INTO test.old VALUES (2); REPLACE INTO test.ledger VALUES (99, 1); COMMIT" >/dev/null
+	maria_sql "${1:-main}" "CREATE OR REPLACE TABLE test.free (number int); DROP TABLE test.free; INSERT INTO test.old VALUES (2); REPLACE INTO test.ledger VALUES (99, 1); COMMIT" >/dev/null
 }
 
 # maria_document FILTER: of what the writer says in the copies of $set
@@ -110,6 +111,11 @@ maria_document() {
 		jq -r --arg s "$set" "select(.Record.Set == \$s) | .. | objects | .Documents? // empty | .Thaw? // empty |
 			fromjson | .[] | $1" "$record"
 	done | sort -u
+}
+
+# maria_records FILTER: of the records of all copies of $set, on both filesystems
+maria_records() {
+	cat "$lab"/[dv]/.vss/*/record.json | jq -r --arg s "$set" "select(.Record.Set == \$s) | $1"
 }
 
 # maria_promises FROM TO ROWS: as postgresql.sh has it. Rows: thread, count, max.
@@ -134,4 +140,56 @@ maria_promises() {
 # maria_acknowledged FROM TO: how many writes were acknowledged in between
 maria_acknowledged() {
 	awk -v f="$1" -v t="$2" '$1 == "a" && NF == 3 && $3 > f && $3 < t' "$lab"/s/ledger.? | wc -l
+}
+
+# ---- sets of $data, and what is done to them ----
+
+good_set() {
+	: >"$lab/Clock.events"
+	try create shadow --for "$data" --json
+	check "the set is made" equal "$code" 0
+	[ "$code" -eq 0 ] || {
+		tail -n 5 "$lab/writer.log"
+		return 1
+	}
+	set=$(scene_result .Set)
+	check "it is consistent" equal "$(scene_result '.Consistency + .ConsistencyReason')" application
+}
+
+drop() {
+	vssctl delete shadows --set "$set" -y >/dev/null
+}
+
+during() {
+	local op=$1
+
+	shift
+	scene_gate "$op" "delay 1000"
+	scene_background set create shadow --for "$data"
+	check "the set comes to $op" lab_wait 20 scene_at_gate "$op"
+	"$@"
+	scene_ended set 30
+}
+
+fails() {
+	check "the set fails" differ "$code" 0
+	check "vssctl says why" contains "$lab/err" "$1"
+	check "the record says why" contains <(scene_row MariaDB '"\(.Phase): \(.LastError): \(.Message)"') "$1"
+	[ $# -lt 2 ] || check "and where" equal "$(scene_row MariaDB .Phase)" "$2"
+}
+
+next_set_works() {
+	seen "over"
+	check "the server takes writes" maria_runs
+	check "no session is left" lab_wait 10 scene_no_session
+	if good_set; then drop; fi
+}
+
+crash() {
+	lab_stop main KILL
+	maria_start main
+}
+
+hang() {
+	kill -STOP "${lab_pid[main]}"
 }

@@ -9,24 +9,6 @@ set -euo pipefail
 # shellcheck source=tests/system/mariadb.sh
 . "$(dirname "$0")/mariadb.sh"
 
-data=""
-
-good_set() {
-	: >"$lab/Clock.events"
-	try create shadow --for "$data" --json
-	check "the set is made" equal "$code" 0
-	[ "$code" -eq 0 ] || {
-		tail -n 5 "$lab/writer.log"
-		return 1
-	}
-	set=$(scene_result .Set)
-	check "it is consistent" equal "$(scene_result '.Consistency + .ConsistencyReason')" application
-}
-
-drop() {
-	vssctl delete shadows --set "$set" -y >/dev/null
-}
-
 restored() {
 	local copy
 
@@ -53,40 +35,6 @@ restored() {
 	seen "restored"
 	btrfs --quiet subvolume delete "$lab/d/restored/a"
 	drop
-}
-
-during() {
-	local op=$1
-
-	shift
-	scene_gate "$op" "delay 1000"
-	scene_background set create shadow --for "$data"
-	check "the set comes to $op" lab_wait 20 scene_at_gate "$op"
-	"$@"
-	scene_ended set 30
-}
-
-fails() {
-	check "the set fails" differ "$code" 0
-	check "vssctl says why" contains "$lab/err" "$1"
-	check "the record says why" contains <(scene_row MariaDB '"\(.Phase): \(.LastError): \(.Message)"') "$1"
-	[ $# -lt 2 ] || check "and where" equal "$(scene_row MariaDB .Phase)" "$2"
-}
-
-next_set_works() {
-	seen "over"
-	check "the server takes writes" maria_runs
-	check "no session is left" lab_wait 10 scene_no_session
-	if good_set; then drop; fi
-}
-
-crash() {
-	lab_stop main KILL
-	maria_start main
-}
-
-hang() {
-	kill -STOP "${lab_pid[main]}"
 }
 
 server_is_harmed() {
@@ -228,22 +176,35 @@ writer_goes() {
 }
 
 two_volumes() {
-	begin "the redo log on another volume"
+	local both=(--for "$data" --for "$lab/v/redo") reason="'MariaDB' has data on these volumes and is not running"
+
+	begin "the redo log on another filesystem"
 	lab_stop main
-	install -d -o mysql -g mysql "$lab/d/redo/log"
-	mv "${maria_data[main]}"/ib_logfile* "$lab/d/redo/log/"
-	echo "innodb_log_group_home_dir=$lab/d/redo/log" >>"$lab/main.cnf"
+	install -d -o mysql -g mysql "$lab/v/redo/log"
+	mv "${maria_data[main]}"/ib_logfile* "$lab/v/redo/log/"
+	echo "innodb_log_group_home_dir=$lab/v/redo/log" >>"$lab/main.cnf"
 	try create shadow --for "$data"
 	fails "its redo log is not in" PrepareSnapshot
 	maria_start main
 	try create shadow --for "$data"
 	check "it is refused without the other" differ "$code" 0
-	check "which is named" contains "$lab/err" "'MariaDB': Inconsistent shadow copy.*$lab/d/redo"
-	try create shadow --for "$data" --for "$lab/d/redo"
+	check "which is named" contains "$lab/err" "'MariaDB': Inconsistent shadow copy.*$lab/v/redo"
+	try create shadow "${both[@]}"
 	check "it is refused with both, which are not one instant" equal "$code" 1
-	check "they are named" contains "$lab/err" "not copied at one instant: .*$lab/d/redo"
+	check "they are named" contains "$lab/err" "not copied at one instant: .*$lab/[dv]/.*, $lab/[dv]/"
 	check "the record" equal "$(scene_row MariaDB .LastError)" "Inconsistent shadow copy"
 	check "the server takes writes" maria_runs
+
+	begin "the same without the writer"
+	lab_stop writer
+	check "vssd has noticed" lab_wait 5 scene_is_absent MariaDB
+	try create shadow "${both[@]}" --json
+	check "copies are made" equal "$code" 0
+	set=$(scene_result .Set)
+	check "they are not called consistent" equal "$(scene_result '.Consistency + " " + .Instant')" "filesystem volume"
+	check "and why" contains <(scene_result .ConsistencyReason) "$reason"
+	check "so say the records of both" equal "$(maria_records '.Record | "\(.Consistency) \(.Instant) \(.ConsistencyReason)"' | grep -c "^filesystem volume .*$reason")" 2
+	drop
 }
 
 offline() {
@@ -256,7 +217,6 @@ offline() {
 }
 
 maria_scene "$1"
-data=$lab/d/data
 scene_gated_vssd
 maria_writer
 # It is the last to be prepared, so that volumes are flushed once more: a phase in which the server is prepared and not held.

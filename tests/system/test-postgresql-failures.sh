@@ -377,7 +377,18 @@ absent() {
 	check "the set is made" equal "$code" 0
 	check "it is not called consistent" equal "$(scene_result .Consistency)" filesystem
 	check "and says why" contains <(scene_result .ConsistencyReason) "'PostgreSQL' has data on these volumes and is not running"
+	check "so says its record" contains <(jq -r '.Record | "\(.Consistency) \(.ConsistencyReason)"' "$lab"/d/.vss/*/record.json) \
+		"^filesystem .*'PostgreSQL' has data on these volumes and is not running"
 	scene_clear "$single"
+
+	begin "the same for what is not one instant"
+	mapfile -t arguments < <(all_split)
+	try create shadow "${arguments[@]}" --json
+	check "the set is made" equal "$code" 0
+	check "it is not called consistent" equal "$(scene_result '.Consistency + " " + .Instant')" "filesystem volume"
+	check "so say all records" equal 3 "$(cat "$lab"/d/.vss/*/record.json |
+		jq -r '.Record | "\(.Consistency) \(.Instant) \(.ConsistencyReason)"' | grep -c "^filesystem volume .*'PostgreSQL' has data")"
+	scene_clear "${split[@]}"
 
 	begin "a place where there is nothing asks for no writer"
 	try create shadow --for "$volume" --json
@@ -388,7 +399,7 @@ absent() {
 }
 
 pg_scene "$1"
-sed "s|^Paths=.*|Paths=$single;$lab/v/data/there/is/nothing|; s|^User=.*|User=postgres|" \
+sed "s|^Paths=.*|Paths=$single;$lab/d/data;$lab/v/data/there/is/nothing|; s|^User=.*|User=postgres|" \
 	"$(dirname "$0")/../../writers/postgresql/postgresql.writer" >"$lab/manifests/postgresql.writer"
 scene_configure PrepareSnapshot=1s Freeze=10s Event=4s
 scene_gated_vssd
