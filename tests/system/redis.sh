@@ -4,7 +4,7 @@
 # shellcheck source=tests/system/scene.sh
 . "$(dirname "${BASH_SOURCE[0]}")/scene.sh"
 
-entries=0
+entries=0 set=""
 redis_user=$(id -u redis 2>/dev/null || id -u nobody) redis_group=$(id -g redis 2>/dev/null || id -g nobody)
 
 # Sockets, of a user that is not root.
@@ -34,11 +34,11 @@ redis_ledger() {
 	lab_wait 10 grep -q READY "$lab/ledger.log" || lab_die "the ledger does not start"
 }
 
-# redis_writer [LINE...]: the writer anew, with these lines more.
+# redis_writer [LINE...]: the writer anew, with these lines more. Of the ways to one server the first counts.
 redis_writer() {
 	lab_stop writer 2>/dev/null || true
 	lab_wait 5 scene_is_absent Redis || true
-	printf '[Redis]\nSocket=%s\nConfig=%s\nProcesses=no\nCommandLimit=1s\n' "$lab/s/main.sock" "$lab/etc/*.conf" >"$lab/writer.conf"
+	printf '[Redis]\nSocket=%s\nConfig=%s\nProcesses=no\nCommandLimit=1s\n' "$lab/s/${redis_first:-main}.sock" "$lab/etc/*.conf" >"$lab/writer.conf"
 	[ $# -eq 0 ] || printf '%s\n' "$@" >>"$lab/writer.conf"
 	rm -f "$lab/writer.log"
 	lab_spawn writer "$build/writers/redis/vss-redis-writer" --config "$lab/writer.conf"
@@ -60,4 +60,43 @@ redis_promises() {
 		fi
 		entries=$((entries + count))
 	done
+}
+
+# Of the last set, $set: document FILTER
+document() {
+	local record
+
+	for record in "$lab"/v/.vss/*/record.json; do
+		jq -r --arg s "$set" "select(.Record.Set == \$s) | .. | objects | .Documents? // empty | .. | strings |
+			(fromjson? // empty) | .. | objects | $1 // empty" "$record"
+	done | sort -u
+}
+
+# ---- bad days ----
+
+is_writable() {
+	equal "$(redis_ask "${1:-main}" SET probe "$RANDOM")" OK
+}
+
+# fails WORDS [EVENT]
+fails() {
+	check "the set fails" differ "$code" 0
+	check "the record says why" contains <(scene_row Redis '"\(.Phase): \(.LastError): \(.Message)"') "$1"
+	[ $# -lt 2 ] || check "and where" equal "$(scene_row Redis .Phase)" "$2"
+}
+
+# during OP HARM...: a set, and what is done while the worker is kept from OP.
+during() {
+	local op=$1
+
+	shift
+	scene_gate "$op" "delay 700"
+	scene_background set create shadow --for "$volume"
+	check "the set comes to $op" lab_wait 20 scene_at_gate "$op"
+	"$@"
+	scene_ended set 30
+}
+
+redis_pid() {
+	echo "${lab_pid[${1:-main}]}"
 }

@@ -9,17 +9,6 @@ set -euo pipefail
 # shellcheck source=tests/system/redis.sh
 . "$(dirname "$0")/redis.sh"
 
-set=""
-
-document() {
-	local record
-
-	for record in "$lab"/v/.vss/*/record.json; do
-		jq -r --arg s "$set" "select(.Record.Set == \$s) | .. | objects | .Documents? // empty | .. | strings |
-			(fromjson? // empty) | .. | objects | $1 // empty" "$record"
-	done | sort -u
-}
-
 # good_set WAY FROM-EVENT OPTION...: made, restored, counted. FROM-EVENT: since when nothing may be missing.
 good_set() {
 	local way=$1 from=$2 to
@@ -51,36 +40,10 @@ has_rewritten() {
 	redis_ask main INFO persistence | grep -q "aof_rewrite_in_progress:0"
 }
 
-is_writable() {
-	equal "$(redis_ask main SET probe "$RANDOM")" OK
-}
-
-# fails WORDS
-fails() {
-	check "the set fails" differ "$code" 0
-	check "the record says why" contains <(scene_row Redis '"\(.Phase): \(.LastError): \(.Message)"') "$1"
-}
-
-# during OP HARM...: a set, and what is done while the worker is kept from OP.
-during() {
-	local op=$1
-
-	shift
-	scene_gate "$op" "delay 700"
-	scene_background set create shadow --for "$volume"
-	check "the set comes to $op" lab_wait 20 scene_at_gate "$op"
-	"$@"
-	scene_ended set 30
-}
-
 restart() {
 	kill -KILL "$(redis_pid)"
 	wait "${lab_pid[main]}" 2>/dev/null || true
 	redis_server main "$volume/redis" --appendonly yes
-}
-
-redis_pid() {
-	echo "${lab_pid[main]}"
 }
 
 kill_writer() {
@@ -92,7 +55,7 @@ older() {
 	begin "Redis before 6.2"
 	lab_spawn older python3 "$(dirname "$0")/older-server.py" redis "$lab/s/older.sock" "$lab/s/main.sock" 6.0.16
 	lab_wait 10 test -S "$lab/s/older.sock"
-	redis_writer "Socket=$lab/s/older.sock"
+	redis_first=older redis_writer
 	try create shadow --for "$volume"
 	fails "PrepareSnapshot: .*The server, version 6\.0\.16, cannot hold its writes alone (CLIENT PAUSE WRITE), as Redis before 6\.2"
 	check "trying again is not suggested" equal "$code" 1
@@ -170,6 +133,7 @@ bad_days() {
 	try create shadow --for "$volume" --json
 	check "the set is made" equal "$code" 0
 	set=$(scene_result .Set)
+	check "it is consistent" equal "$(scene_result '.Consistency + .ConsistencyReason')" application
 	check "of the files as they are" equal "$(document .Way)" offline
 }
 

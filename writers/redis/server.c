@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/text.h"
 #include "writers/redis/settings.h"
 
@@ -22,10 +23,18 @@ static void free_reply(redisReply **reply)
 }
 #define autoreply cleanup(free_reply)
 
+#define BUSY_INTERVAL (10 * USEC_PER_MSEC)
+
 static enum vss_result gave_up(struct bundled_task *task, int r, const char *what)
 {
 	if (r == -ETIMEDOUT)
-		return bundled_fail(task, VSS_RESULT_TIMED_OUT, "%s: the server does not answer within the limit", what);
+		return bundled_fail(task, VSS_RESULT_TIMED_OUT,
+				    "%s: the server does not answer within the limit (CommandLimit=): it hangs, or a "
+				    "slow command is in the way",
+				    what);
+	if (r == -EAGAIN)
+		return bundled_fail(task, VSS_RESULT_RETRYABLE,
+				    "%s: the server accepts no connections: it hangs, or is overloaded", what);
 	return bundled_fail(task, VSS_RESULT_RETRYABLE, "%s: %s", what, r == -ECANCELED ? "called off" : strerror(-r));
 }
 
@@ -75,16 +84,29 @@ static int finish_connect(struct bundled_task *task, int fd, uint64_t until)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &size) < 0 ? -errno : -why;
 }
 
-static int open_connection(struct bundled_task *task, const json_t *row, uint64_t until, redisContext **ret_context)
+static int reach(struct bundled_task *task, const json_t *row, uint64_t until)
 {
 	const char *path = json_string_value(json_object_get(row, "Socket"));
-	autoclose int fd = path ? connect_unix(path) :
-				  connect_tcp(json_string_value(json_object_get(row, "Host")) ?: "",
-					      json_string_value(json_object_get(row, "Port")) ?: "");
-	int r = fd < 0 ? fd : finish_connect(task, fd, until);
+	const char *host = json_string_value(json_object_get(row, "Host")),
+		   *port = json_string_value(json_object_get(row, "Port"));
+	int r = path ? connect_unix(path) : SERVER_DOWN;
 
+	/* A socket that stands in its configuration may not be there before it is started anew. */
+	if (r == SERVER_DOWN && host && port)
+		r = connect_tcp(host, port);
 	if (r < 0)
 		return r;
+	autoclose int fd = r;
+	r = finish_connect(task, fd, until);
+	return r < 0 ? r : steal_fd(fd);
+}
+
+static int open_connection(struct bundled_task *task, const json_t *row, uint64_t until, redisContext **ret_context)
+{
+	autoclose int fd = reach(task, row, until);
+
+	if (fd < 0)
+		return fd;
 	*ret_context = redisConnectFd(fd);
 	if (!*ret_context)
 		return -ENOMEM;
@@ -113,11 +135,19 @@ static char *read_password(const char *path)
 	return line;
 }
 
+/* The password of all is for servers that the administrator named: any user may call a process a server. */
+static bool may_be_told(const struct bundled_task *task, const json_t *row)
+{
+	json_t *own = json_object_get(bundled_setting_instances(task->settings), task->name ?: "");
+
+	return json_is_true(json_object_get(row, "Configured")) || (task->name && json_object_get(own, "PasswordFile"));
+}
+
 static enum vss_result authenticate(struct bundled_task *task, redisContext *context, const json_t *row, uint64_t until)
 {
 	const char *user = bundled_setting_text(task->settings, task->name, "User");
 	json_t *files = bundled_setting(task->settings, task->name, "PasswordFile");
-	const char *file = json_string_value(json_array_get(files, 0));
+	const char *file = may_be_told(task, row) ? json_string_value(json_array_get(files, 0)) : NULL;
 	const char *configuration = json_string_value(json_object_get(row, "Config"));
 	autojson json_t *settings = configuration ? settings_of_file(configuration) : NULL;
 	const char *known = json_string_value(json_object_get(settings, "requirepass"));
@@ -151,24 +181,16 @@ enum vss_result server_connect(struct bundled_task *task, const json_t *row, uin
 
 /* ---- commands ---- */
 
-static int exchange(struct bundled_task *task, redisContext *context, uint64_t until, redisReply **ret_reply)
+static int receive(struct bundled_task *task, redisContext *context, uint64_t until, redisReply **ret_reply)
 {
-	int done = 0, r = 0;
 	void *reply = NULL;
 
-	while (!done) {
-		r = bundled_wait(task, context->fd, POLLOUT, until);
-		if (r < 0)
-			return r;
-		if (redisBufferWrite(context, &done) != REDIS_OK)
-			return -EPIPE;
-	}
 	while (redisGetReplyFromReader(context, &reply) == REDIS_OK) {
 		if (reply) {
 			*ret_reply = reply;
 			return 0;
 		}
-		r = bundled_wait(task, context->fd, POLLIN, until);
+		int r = bundled_wait(task, context->fd, POLLIN, until);
 		if (r < 0)
 			return r;
 		if (redisBufferRead(context) != REDIS_OK)
@@ -177,42 +199,109 @@ static int exchange(struct bundled_task *task, redisContext *context, uint64_t u
 	return -EPIPE;
 }
 
-/* What trying again does not change, and what does; NULL: trying again may do. */
-static const char *remedy(const char *why)
+static int exchange(struct bundled_task *task, redisContext *context, uint64_t until, redisReply **ret_reply)
 {
-	static const char *const denied[] = { "NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password" };
+	int done = 0;
 
-	for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
-		if (strncmp(why, denied[i], strlen(denied[i])) == 0)
-			return "correct User=, PasswordFile= or the server's ACL";
-	if (strncasecmp(why, "ERR unknown command", 19) == 0)
-		return "the server does not know it, or its configuration takes it away (rename-command)";
+	while (!done) {
+		int r = bundled_wait(task, context->fd, POLLOUT, until);
+		if (r < 0)
+			return r;
+		if (redisBufferWrite(context, &done) != REDIS_OK) {
+			context->err = 0; /* it may have said why before it ended the connection */
+			done = 1;
+		}
+	}
+	return receive(task, context, until, ret_reply);
+}
+
+struct refusal {
+	const char *begins, *helps;
+	bool lasting; /* trying again does not change it */
+};
+
+static const struct refusal *find_refusal(const char *why)
+{
+	static const char access[] = "correct User=, PasswordFile= or the server's ACL";
+	static const struct refusal known[] = {
+		{ "NOAUTH",
+		  "give PasswordFile=; for a server that is found among the processes alone, in its own section",
+		  true },
+		{ "WRONGPASS", access, true },
+		{ "NOPERM", access, true },
+		{ "ERR AUTH", access, true },
+		{ "ERR invalid password", access, true },
+		{ "ERR unknown command",
+		  "the server does not know it, or its configuration takes it away (rename-command)", true },
+		{ "ERR max number of clients", "raise maxclients, or see who has the connections (CLIENT LIST)",
+		  false },
+		{ "BUSY ", "a script or function is in the way: wait for its end, or end it with SCRIPT KILL", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (strncasecmp(why, known[i].begins, strlen(known[i].begins)) == 0)
+			return &known[i];
 	return NULL;
 }
 
 static enum vss_result refused(struct bundled_task *task, const char *what, const char *why)
 {
-	const char *helps = remedy(why);
+	const struct refusal *refusal = find_refusal(why);
+	bool lasting = refusal && refusal->lasting;
 
-	return bundled_fail(task, helps ? VSS_RESULT_NON_RETRYABLE : VSS_RESULT_RETRYABLE, "%s: %.300s%s%s", what, why,
-			    helps ? ": " : "", helps ?: "");
+	return bundled_fail(task, lasting ? VSS_RESULT_NON_RETRYABLE : VSS_RESULT_RETRYABLE, "%s: %.300s%s%s", what,
+			    why, refusal ? ": " : "", refusal ? refusal->helps : "");
+}
+
+/* A script that runs for long makes a server refuse all else at once, where it is otherwise silent until it is free. */
+static bool wait_while_busy(struct bundled_task *task, const redisReply *reply, uint64_t until)
+{
+	uint64_t next = clock_now() + BUSY_INTERVAL;
+
+	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "BUSY ", 5) == 0 && next < until &&
+	       bundled_wait(task, -1, 0, next) == -ETIMEDOUT && !bundled_expired(task);
+}
+
+/* *ret_reply may be the last refusal even where the time ends without an answer. */
+static int converse(struct bundled_task *task, redisContext *context, uint64_t until, const char *command, size_t size,
+		    redisReply **ret_reply)
+{
+	int r;
+
+	do {
+		redisReply *reply = NULL;
+		r = redisAppendFormattedCommand(context, command, size) == REDIS_OK ? 0 : -ENOMEM;
+		if (r == 0)
+			r = exchange(task, context, until, &reply);
+		if (!reply)
+			break;
+		freeReplyObject(*ret_reply);
+		*ret_reply = reply;
+	} while (r == 0 && wait_while_busy(task, *ret_reply, until));
+	return r;
 }
 
 enum vss_result server_ask(struct bundled_task *task, redisContext *context, const char *what, uint64_t until,
 			   redisReply **ret_reply, const char *format, ...)
 {
 	autoreply redisReply *reply = NULL;
+	char *command = NULL;
 	va_list arguments;
 
 	va_start(arguments, format);
-	int r = redisvAppendCommand(context, format, arguments) == REDIS_OK ? 0 : -ENOMEM;
+	int size = redisvFormatCommand(&command, format, arguments);
 	va_end(arguments);
-	if (r == 0)
-		r = exchange(task, context, until, &reply);
-	if (r == -EPIPE)
-		return bundled_fail(task, VSS_RESULT_RETRYABLE, "%s: the server ended the connection: it was stopped, restarted, or has crashed",
-				    what);
+	int r = context->err ? -EPIPE
+		: size < 0   ? -ENOMEM
+			     : converse(task, context, until, command, (size_t)size, &reply);
+	redisFreeCommand(command);
 	if (r < 0)
+		context->err = REDIS_ERR_OTHER; /* an answer may still come, to another question */
+	if (r == -EPIPE)
+		return bundled_fail(task, VSS_RESULT_RETRYABLE,
+				    "%s: the server ended the connection: it was stopped, restarted, or has crashed",
+				    what);
+	if (r < 0 && !reply)
 		return gave_up(task, r, what);
 	if (reply->type == REDIS_REPLY_ERROR)
 		return refused(task, what, reply->str);
@@ -236,6 +325,7 @@ void server_tell(redisContext *context, const char *command)
 {
 	int done;
 
+	context->err = 0;
 	if (redisAppendCommand(context, command) == REDIS_OK)
 		(void)redisBufferWrite(context, &done); /* the descriptor does not block */
 }

@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <glob.h>
 #include <limits.h>
+#include <netdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,13 +18,13 @@
 #include "common/clock.h"
 #include "writers/redis/settings.h"
 
-#define DISCOVERY_LIMIT (1500 * UINT64_C(1000))
-#define SERVER_LIMIT (800 * UINT64_C(1000))
+#define SERVER_LIMIT (700 * USEC_PER_MSEC) /* of the 2 s that there are */
+
+#define CANDIDATES_MAX 64
 
 struct search {
 	const json_t *settings;
-	uint64_t deadline;
-	json_t *candidates; /* [{Socket, Host, Port, Config, Pid, Settings}] */
+	json_t *candidates; /* [{Socket, Host, Port, Config, Pid, Settings, Paths, RunId}] */
 	json_t *rows;
 };
 
@@ -38,7 +41,8 @@ static void add_file(json_t *paths, const char *directory, const char *file)
 }
 
 /* The directory of the append-only files may be a link, or something mounted. */
-static json_t *make_paths(const char *directory, const char *dump, const char *append_directory, const char *append_file)
+static json_t *make_paths(const char *directory, const char *dump, const char *append_directory,
+			  const char *append_file)
 {
 	json_t *paths = json_array();
 	char path[PATH_MAX], top[PATH_MAX], resolved[PATH_MAX];
@@ -48,7 +52,8 @@ static json_t *make_paths(const char *directory, const char *dump, const char *a
 	add_file(paths, top, *dump ? dump : "dump.rdb");
 	if (!*append_directory)
 		add_file(paths, top, *append_file ? append_file : "appendonly.aof");
-	else if (snprintf(path, sizeof path, "%s/%s", top, append_directory) < (int)sizeof path && realpath(path, resolved))
+	else if (snprintf(path, sizeof path, "%s/%s", top, append_directory) < (int)sizeof path &&
+		 realpath(path, resolved))
 		json_array_append_new(paths, json_string(resolved));
 	return paths;
 }
@@ -65,11 +70,14 @@ json_t *server_files(struct bundled_task *task, redisContext *context, uint64_t 
 
 /* ---- candidates ---- */
 
+static bool has_same(const json_t *a, const json_t *b, const char *key)
+{
+	return json_object_get(a, key) && json_equal(json_object_get(a, key), json_object_get(b, key));
+}
+
 static bool is_same_address(const json_t *a, const json_t *b)
 {
-	return json_object_get(a, "Socket") ? json_equal(json_object_get(a, "Socket"), json_object_get(b, "Socket")) :
-					      json_object_get(a, "Port") &&
-						      json_equal(json_object_get(a, "Port"), json_object_get(b, "Port"));
+	return has_same(a, b, "Socket") || (has_same(a, b, "Host") && has_same(a, b, "Port"));
 }
 
 /* What is known already gains what the new one knows more. */
@@ -85,34 +93,42 @@ static void add_candidate(struct search *search, json_t *candidate)
 			return;
 		}
 	}
-	json_array_append_new(search->candidates, candidate);
+	if (json_array_size(search->candidates) < CANDIDATES_MAX)
+		json_array_append_new(search->candidates, candidate);
+	else
+		json_decref(candidate);
 }
 
-static const char *local_host(const char *host)
+/* The first address that it is bound to, as its title has it, too. */
+static void add_address(json_t *candidate, const char *bound, const char *port)
 {
+	size_t n = strcspn(bound, " \t");
+	char host[80];
+
+	snprintf(host, sizeof host, "%.*s", (int)n - (*bound == '-'),
+		 bound + (*bound == '-')); /* "-::1": need not exist */
 	if (!*host || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "localhost") == 0)
-		return "127.0.0.1";
-	return strcmp(host, "::") == 0 ? "::1" : host;
+		snprintf(host, sizeof host, "127.0.0.1");
+	else if (strcmp(host, "::") == 0 || strcmp(host, "::*") == 0)
+		snprintf(host, sizeof host, "::1");
+	json_object_set_new(candidate, "Host", json_string(host));
+	json_object_set_new(candidate, "Port", json_string(port));
 }
 
 static void add_configured(struct search *search, const char *file)
 {
 	json_t *settings = settings_of_file(file), *candidate = json_object();
 	const char *path = member(settings, "unixsocket"), *port = member(settings, "port") ?: "6379";
-	const char *host = member(settings, "bind") ?: "";
 
 	if (!settings) {
 		json_decref(candidate);
 		return;
 	}
-	host += *host == '-'; /* "-::1": need not exist */
 	if (path)
 		json_object_set_new(candidate, "Socket", json_string(path));
-	if (strcmp(port, "0") != 0) {
-		json_object_set_new(candidate, "Host", json_string(local_host(host)));
-		json_object_set_new(candidate, "Port", json_string(port));
-	}
-	json_object_set_new(candidate, "Config", json_string(file));
+	if (strcmp(port, "0") != 0)
+		add_address(candidate, member(settings, "bind") ?: "", port);
+	json_object_update_new(candidate, json_pack("{ss sb}", "Config", file, "Configured", 1));
 	json_object_set_new(candidate, "Settings", settings);
 	add_candidate(search, candidate);
 }
@@ -131,13 +147,28 @@ static void add_configurations(struct search *search)
 	}
 }
 
-/* A server calls itself "redis-server 127.0.0.1:6379", "redis-server *:6379 [cluster]", "redis-server unixsocket:/path". */
+/* A process calls itself what it likes: no other machine must be asked for that. */
+static bool is_own_address(const char *host)
+{
+	const struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM };
+	struct addrinfo *found = NULL;
+
+	if (getaddrinfo(host, NULL, &hints, &found) != 0)
+		return false;
+	autoclose int fd = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool own = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+	freeaddrinfo(found);
+	return own;
+}
+
+/* A server calls itself "redis-server 127.0.0.1:6379", "redis-server *:6379 [cluster]", "redis-server
+ * unixsocket:/path". */
 static void add_process(struct search *search, const char *pid, char *title)
 {
 	char *name = title, *address = strchr(title, ' ');
 	json_t *candidate;
 
-	if (!address)
+	if (!address || strstr(address, "[sentinel]"))
 		return;
 	*address++ = '\0';
 	name = strrchr(title, '/') ? strrchr(title, '/') + 1 : title;
@@ -145,15 +176,18 @@ static void add_process(struct search *search, const char *pid, char *title)
 		return;
 	address[strcspn(address, " ")] = '\0';
 	char *port = strrchr(address, ':');
-	if (strncmp(address, "unixsocket:", 11) == 0) {
-		candidate = json_pack("{ss si}", "Socket", address + 11, "Pid", atoi(pid));
-	} else if (port && port[1]) {
-		*port++ = '\0';
-		candidate = json_pack("{ss ss si}", "Host", local_host(address), "Port", port, "Pid", atoi(pid));
-	} else {
+	if (!port || !port[1])
 		return;
-	}
-	add_candidate(search, candidate);
+	*port++ = '\0';
+	candidate = json_pack("{si}", "Pid", atoi(pid));
+	if (strcmp(address, "unixsocket") == 0)
+		json_object_set_new(candidate, "Socket", json_string(port));
+	else
+		add_address(candidate, address, port);
+	if (member(candidate, "Socket") || is_own_address(member(candidate, "Host")))
+		add_candidate(search, candidate);
+	else
+		json_decref(candidate);
 }
 
 /* One in a container has another root: its paths and its ports are not ours. */
@@ -163,7 +197,8 @@ static bool sees_our_root(const char *pid)
 	char path[64];
 
 	snprintf(path, sizeof path, "/proc/%.16s/root/", pid);
-	return stat("/", &own) == 0 && stat(path, &other) == 0 && own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+	return stat("/", &own) == 0 && stat(path, &other) == 0 && own.st_dev == other.st_dev &&
+	       own.st_ino == other.st_ino;
 }
 
 static void add_processes(struct search *search)
@@ -188,6 +223,147 @@ static void add_processes(struct search *search)
 	closedir(directory);
 }
 
+/* ---- names ---- */
+
+/* The port, and the address where that is not the usual one; else the socket's last part. */
+static void name_by_address(const json_t *candidate, char *name, size_t size)
+{
+	const char *path = member(candidate, "Socket"), *port = member(candidate, "Port"),
+		   *host = member(candidate, "Host") ?: "";
+
+	if (port && strcmp(host, "127.0.0.1") == 0)
+		snprintf(name, size, "%s", port);
+	else if (port)
+		snprintf(name, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	else
+		snprintf(name, size, "%s", basename(path ?: ""));
+	char *suffix = strrchr(name, '.');
+	if (!port && suffix && strcmp(suffix, ".sock") == 0)
+		*suffix = '\0';
+}
+
+static void name_by_path(const char *path, char *name, size_t size)
+{
+	snprintf(name, size, "%s", path + (*path == '/'));
+	for (char *c = name; *c; c++)
+		*c = *c == '/' ? '-' : *c;
+}
+
+static bool is_taken(const struct search *search, const char *name)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(search->rows, i, row)
+		if (strcmp(member(row, "Name"), name) == 0)
+			return true;
+	return false;
+}
+
+static bool find_name(const struct search *search, const json_t *candidate, char *name, size_t size)
+{
+	const char *path = member(candidate, "Socket");
+
+	name_by_address(candidate, name, size);
+	if (is_taken(search, name) && path)
+		name_by_path(path, name, size);
+	return !is_taken(search, name);
+}
+
+/* ---- asking them ---- */
+
+struct question {
+	pthread_t thread;
+	bool started;
+	const json_t *settings;
+	json_t *candidate; /* only this thread's while it runs */
+	char name[PATH_MAX];
+};
+
+static void note_address(struct bundled_task *task, redisContext *context, uint64_t until, json_t *candidate)
+{
+	autofree char *port = server_setting(task, context, until, "port");
+	autofree char *bound = port ? server_setting(task, context, until, "bind") : NULL;
+	redisReply *info = NULL;
+	char run_id[64];
+
+	if (bound && *port && strcmp(port, "0") != 0 && !json_object_get(candidate, "Port"))
+		add_address(candidate, bound, port);
+	if (server_ask(task, context, "INFO", until, &info, "INFO server") != VSS_RESULT_OK)
+		return;
+	if (info->type == REDIS_REPLY_STRING)
+		json_object_set_new(candidate, "RunId",
+				    json_string(info_text(info->str, "run_id", run_id, sizeof run_id)));
+	freeReplyObject(info);
+}
+
+static void *ask(void *data)
+{
+	struct question *question = data;
+	uint64_t until = clock_now() + SERVER_LIMIT;
+	struct bundled_task task = {
+		.settings = question->settings, .name = question->name, .deadline = until, .cancel = -1
+	};
+	redisContext *context = NULL;
+	int r;
+
+	if (server_connect(&task, question->candidate, until, &context, &r) != VSS_RESULT_OK)
+		return NULL;
+	json_t *paths = server_files(&task, context, until);
+	if (paths) {
+		json_object_set_new(question->candidate, "Paths", paths);
+		note_address(&task, context, until, question->candidate);
+	}
+	redisFree(context);
+	return NULL;
+}
+
+/* All at a time: one that hangs must not keep the others from being asked. */
+static void ask_all(struct search *search)
+{
+	size_t n = json_array_size(search->candidates), i;
+	autofree struct question *questions = calloc(n + 1, sizeof *questions);
+	json_t *candidate;
+
+	if (!questions)
+		return;
+	json_array_foreach(search->candidates, i, candidate) {
+		struct question *question = &questions[i];
+		*question = (struct question){ .settings = search->settings, .candidate = candidate };
+		memcpy(question->name, "redis/", 6);
+		name_by_address(candidate, question->name + 6, sizeof question->name - 6);
+		question->started = pthread_create(&question->thread, NULL, ask, question) == 0;
+	}
+	for (i = 0; i < n; i++)
+		if (questions[i].started)
+			pthread_join(questions[i].thread, NULL);
+}
+
+/* A server that is too busy to answer now, or was stopped, still is what it was. */
+static void remember(struct search *search)
+{
+	static json_t *known; /* {address: what it said}; discovery has one thread at a time */
+	json_t *fresh = json_object(), *candidate;
+	char address[PATH_MAX];
+	size_t i;
+
+	json_array_foreach(search->candidates, i, candidate) {
+		snprintf(address, sizeof address, "%s", member(candidate, "Socket") ?: "");
+		if (!*address)
+			name_by_address(candidate, address, sizeof address);
+		if (!json_object_get(candidate, "Paths"))
+			json_object_update_missing(candidate, json_object_get(known, address));
+		if (json_object_get(candidate, "Paths"))
+			json_object_set_new(fresh, address,
+					    json_pack("{sO sO* sO* sO*}", "Paths", json_object_get(candidate, "Paths"),
+						      "Host", json_object_get(candidate, "Host"), "Port",
+						      json_object_get(candidate, "Port"), "RunId",
+						      json_object_get(candidate, "RunId")));
+	}
+	json_decref(known);
+	known = fresh;
+}
+
 /* ---- rows ---- */
 
 /* Where the server cannot be asked: its configuration, else the directory that it works in. */
@@ -206,104 +382,58 @@ static json_t *guess_files(const json_t *candidate)
 	return NULL;
 }
 
-static json_t *ask_files(struct search *search, json_t *candidate)
+/* Whoever runs knows best who he is; of the others their address is known. */
+static bool is_same_server(const json_t *row, const json_t *candidate)
 {
-	struct bundled_task task = { .settings = search->settings, .deadline = search->deadline, .cancel = -1 };
-	uint64_t until = clock_now() + SERVER_LIMIT;
-	redisContext *context = NULL;
-	json_t *paths = NULL;
-	int r;
-
-	if (server_connect(&task, candidate, until, &context, &r) != VSS_RESULT_OK)
-		return NULL;
-	paths = server_files(&task, context, until);
-	autofree char *port = paths ? server_setting(&task, context, until, "port") : NULL;
-	if (port && *port && strcmp(port, "0") != 0) {
-		/* Reached by its socket, still called by its port. */
-		json_object_set_new(candidate, "Port", json_string(port));
-		if (!json_object_get(candidate, "Host"))
-			json_object_set_new(candidate, "Host", json_string("127.0.0.1"));
-	}
-	redisFree(context);
-	return paths;
+	if (json_object_get(row, "RunId") && json_object_get(candidate, "RunId"))
+		return has_same(row, candidate, "RunId");
+	return is_same_address(row, candidate);
 }
 
-static bool is_taken(const struct search *search, const char *name)
+static json_t *find_row(const struct search *search, const json_t *candidate)
 {
-	const json_t *row;
+	json_t *row;
 	size_t i;
 
 	json_array_foreach(search->rows, i, row)
-		if (strcmp(member(row, "Name"), name) == 0)
-			return true;
-	return false;
-}
-
-/* The port; else the socket's last part, or all of it where another server has that. */
-static void name_row(const struct search *search, const json_t *candidate, char *name, size_t size)
-{
-	const char *path = member(candidate, "Socket"), *port = member(candidate, "Port");
-
-	snprintf(name, size, "%s", port ?: basename(path));
-	char *suffix = strrchr(name, '.');
-	if (suffix && strcmp(suffix, ".sock") == 0)
-		*suffix = '\0';
-	if (port || !is_taken(search, name))
-		return;
-	snprintf(name, size, "%s", path + (*path == '/'));
-	for (char *c = name; *c; c++)
-		*c = *c == '/' ? '-' : *c;
-}
-
-/* A server that is too busy to answer now, or was stopped, still has the files that it had. */
-static json_t *remember_files(const json_t *candidate, json_t *found)
-{
-	static json_t *known; /* {address: Paths}; discovery has one thread at a time */
-	const char *address = member(candidate, "Socket") ?: member(candidate, "Port");
-
-	if (!known)
-		known = json_object();
-	if (!address)
-		return found;
-	if (!found)
-		return json_incref(json_object_get(known, address));
-	json_object_set(known, address, found);
-	return found;
+		if (is_same_server(row, candidate))
+			return row;
+	return NULL;
 }
 
 static void add_row(struct search *search, json_t *candidate)
 {
-	json_t *paths = remember_files(candidate, ask_files(search, candidate)) ?: guess_files(candidate);
+	json_t *row = find_row(search, candidate);
 	char name[PATH_MAX];
-	json_t *row;
 
-	if (!paths || json_array_size(paths) == 0 || (!member(candidate, "Socket") && !member(candidate, "Port"))) {
-		json_decref(paths);
+	if (!json_object_get(candidate, "Paths"))
+		json_object_set_new(candidate, "Paths", guess_files(candidate));
+	json_object_del(candidate, "Settings");
+	if (row) { /* by another way */
+		json_object_update_missing(row, candidate);
 		return;
 	}
-	name_row(search, candidate, name, sizeof name);
-	if (member(candidate, "Port") && is_taken(search, name)) { /* the same by another way */
-		json_decref(paths);
+	if (json_array_size(json_object_get(candidate, "Paths")) == 0 ||
+	    !find_name(search, candidate, name, sizeof name))
 		return;
-	}
-	row = json_copy(candidate);
-	json_object_del(row, "Settings");
-	json_object_update_new(row, json_pack("{ss ss sb so}", "LogicalPath", "redis", "Name", name, "Database", 1, "Paths", paths));
-	json_object_set_new(row, "Caption", json_sprintf("Redis at %s", member(candidate, "Socket") ?: name));
-	json_array_append_new(search->rows, row);
+	json_object_update_new(candidate, json_pack("{ss ss sb}", "LogicalPath", "redis", "Name", name, "Database", 1));
+	json_object_set_new(candidate, "Caption", json_sprintf("Redis at %s", member(candidate, "Socket") ?: name));
+	json_array_append(search->rows, candidate);
 }
 
 json_t *servers_discover(const json_t *settings, struct err *err)
 {
-	struct search search = { settings, clock_now() + DISCOVERY_LIMIT, json_array(), json_array() };
+	struct search search = { settings, json_array(), json_array() };
 	json_t *path, *candidate;
 	size_t i;
 
 	json_array_foreach(bundled_setting(settings, NULL, "Socket"), i, path)
-		add_candidate(&search, json_pack("{sO}", "Socket", path));
+		add_candidate(&search, json_pack("{sO sb}", "Socket", path, "Configured", 1));
 	add_configurations(&search);
 	if (json_is_true(bundled_setting(settings, NULL, "Processes")))
 		add_processes(&search);
+	ask_all(&search);
+	remember(&search);
 	json_array_foreach(search.candidates, i, candidate)
 		add_row(&search, candidate);
 	json_decref(search.candidates);

@@ -4,7 +4,8 @@
 
 #include "writers/redis/server.h"
 
-/* discover of the kind. A row's own members: Socket s, or Host s and Port s; Config s, Pid i: where they are known. */
+/* discover of the kind. A row's own members: Socket s, or Host s and Port s, or both; Config s, Pid i, RunId s: where
+ * they are known; Configured b: not only seen among the processes, whose names anybody may take. */
 json_t *servers_discover(const json_t *settings, struct err *err);
 
 /* What a running server consists of, as in a row: {Paths [..]}. NULL: task->message. */

@@ -9,7 +9,7 @@
 #include "common/cleanup.h"
 
 static const char *const wanted[] = {
-	"unixsocket", "port", "bind", "requirepass", "dir", "dbfilename", "appenddirname", "appendfilename",
+	"unixsocket", "port", "bind", "requirepass", "dir", "dbfilename", "appenddirname", "appendfilename", "sentinel",
 };
 
 /* The word at *at, without its quotes, ended in place. */
@@ -40,7 +40,7 @@ json_t *settings_of_file(const char *path)
 	}
 	if (file)
 		fclose(file);
-	if (json_object_size(settings) > 0)
+	if (json_object_size(settings) > 0 && !json_object_get(settings, "sentinel")) /* one of those has no data */
 		return settings;
 	json_decref(settings);
 	return NULL;
