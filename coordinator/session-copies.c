@@ -42,7 +42,7 @@ static void prepared(struct session *s, const struct err *err)
 		session_fail(s, err);
 		return;
 	}
-	s->flushed = s->outstanding == 0; /* no writer has worked since: nothing to flush again */
+	s->flushed &= s->outstanding == 0; /* no writer has worked since: nothing to flush again */
 	participants_done(s);
 }
 
@@ -52,6 +52,7 @@ static json_t *ask_prepare(struct session *s, struct member *m, struct fd_slots 
 
 	json_object_set(row, "StoreSize", json_object_get(m->place, "StoreSize"));
 	json_object_set(row, "Pvs", json_object_get(m->place, "Pvs"));
+	json_object_set_new(row, "Flush", json_boolean(s->flushed));
 	return row;
 }
 
@@ -72,6 +73,8 @@ void copies_prepare(struct session *s)
 {
 	s->created_copies = s->n_members > 0 && !s->options.hold;
 	session_save(s); /* a restarted vssd has to know what may be half made */
+	/* Applications at work wait for each flush: one that writers make stale is left to the op of that name. */
+	s->flushed = !writers_hear(s, WRITER_EVENT_PREPARE_SNAPSHOT);
 	if (s->created_copies && s->context->watch_storage && has_stores(s))
 		s->context->watch_storage(s->context->watch_data);
 	copies_run(s, &prepare_op, clock_now() + s->context->config->prepare_copies);

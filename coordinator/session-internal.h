@@ -46,6 +46,8 @@ void activation_end(struct session *session);
 /* session-writers.c: events to writers. */
 void writers_identify(struct session *session);
 void writers_send(struct session *session, enum writer_event event);
+/* Whether there is anybody to whom that would be sent. */
+bool writers_hear(const struct session *session, enum writer_event event);
 void writers_freeze_level(struct session *session, enum writer_level level);
 void writers_thaw_level(struct session *session, enum writer_level level);
 void writers_post_snapshot(struct session *session);

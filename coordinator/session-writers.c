@@ -375,6 +375,14 @@ void writers_identify(struct session *s)
 	participants_done(s);
 }
 
+bool writers_hear(const struct session *s, enum writer_event event)
+{
+	for (size_t i = 0; i < s->n_participants; i++)
+		if (participant_is_live(&s->participants[i]) && s->participants[i].writer->events[event])
+			return true;
+	return false;
+}
+
 void writers_send(struct session *s, enum writer_event event)
 {
 	bool news = false;

@@ -54,12 +54,12 @@ extern const struct provider_op absent_ops[];
 
 /* The ops and their JSON. "volume" objects are those that the volumes worker's `resolve` makes (volumes.h).
  *
- * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool}],
+ * prepare  {"Set": ID, "Host": MACHINE-ID, "Members": [{"Copy": ID, "Volume": volume, "Repair": bool, "Flush": bool}],
  *           "MaxCopies": n of a volume, 512 when absent, "MaxCowCopies": n of a volume whose copies multiply writes}
  *          For each member, in order: checks that Volume.Path still leads to the volume with Volume.Id (VolumeChanged
  *          is VSS_E_OBJECT_NOT_FOUND: "was unmounted or replaced"), limits (copies a volume, free space), opens the
  *          source, makes the unfinished place for the copy, tagged with host and set, and syncs the filesystem where
- *          that shortens the cut. The volume stays busy while Source is open.
+ *          that shortens the cut, unless Flush is false: then `flush` comes in any case. The volume stays busy while Source is open.
  *       -> {"Members": [{"Copy": ID, "Source": fd, "Store": fd}]}; a provider that holds its volumes may leave them out
  * flush    {"Members": [{"Copy", "Source": fd, "Store": fd}]}    syncfs again, just before Freeze     -> {}
  * cut      the same, with "Repair": bool. Makes the copies, in order, as close together as can be (threads where they

@@ -85,6 +85,13 @@ static void timeline_has_every_step(void **state)
 		assert_true(world_timeline_has(s, *op, "", "ok"));
 }
 
+static bool prepare_is_to_flush(const struct world *w)
+{
+	json_t *members = json_object_get(fake_workers_request(w->workers, "prepare"), "Members");
+
+	return json_is_true(json_object_get(json_array_get(members, 0), "Flush"));
+}
+
 static void no_writers(void **state)
 {
 	struct world *w = *state;
@@ -92,6 +99,7 @@ static void no_writers(void **state)
 
 	assert_state(s, "Created");
 	/* Nothing has worked since prepare flushed, and nobody repairs anything. */
+	assert_true(prepare_is_to_flush(w));
 	assert_string_equal(tape_text(), "job prepare\njob cut\njob seal\nfinished DoSnapshotSet ok\n");
 	assert_string_equal(world_result_text(w, "Consistency"), "filesystem");
 	assert_string_equal(world_result_text(w, "ConsistencyReason"), "No writer has data on these volumes");
@@ -185,6 +193,7 @@ static void mask_of_events(void **state)
 	world_writer(w, "bare", "front-end", "/data", "[]", NULL);
 	world_writer(w, "some", "front-end", "/data", "[\"PrepareSnapshot\"]", NULL);
 	assert_state(world_set(w), "Created");
+	assert_false(prepare_is_to_flush(w)); /* flush comes when they have worked */
 	assert_string_equal(tape_text(), "job resolve\njob prepare\nPrepareSnapshot :some\njob flush\n"
 					 "Freeze :bare\nFreeze :some\njob cut\nThaw :bare\nThaw :some\njob seal\n"
 					 "finished DoSnapshotSet ok\n");

@@ -33,6 +33,7 @@ struct member {
 
 struct preparation {
 	const char *set, *host;
+	bool flush;
 	unsigned max_copies;
 	struct target targets[BTRFS_MEMBERS_MAX];
 	size_t n_targets;
@@ -188,7 +189,7 @@ static int prepare_members(struct preparation *p, struct err *err)
 		if (open_source(&p->members[i], err) < 0 || check_count(p, &p->members[i], err) < 0)
 			return -1;
 	for (size_t i = 0; i < p->n_targets; i++)
-		if (filesystem_flush(p->targets[i].top, err) < 0)
+		if (p->flush && filesystem_flush(p->targets[i].top, err) < 0)
 			return -1;
 	for (size_t i = 0; i < p->n_members; i++)
 		if (make_place(p, &p->members[i], err) < 0)
@@ -233,7 +234,11 @@ static int parse(struct preparation *p, json_t *request, struct err *err)
 			       json_array_size(members));
 	p->max_copies =
 	    json_integer_value(max_copies) > 0 ? (unsigned)json_integer_value(max_copies) : MAX_COPIES_DEFAULT;
-	json_array_foreach(members, i, entry) if (parse_member(p, entry, err) < 0) return -1;
+	json_array_foreach (members, i, entry) {
+		p->flush |= !json_is_false(json_object_get(entry, "Flush"));
+		if (parse_member(p, entry, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 
