@@ -5,7 +5,7 @@
 #   tests/uml/run.sh [--kernel K] --disk 3G --memory 2G --timeout 3600 BUILD_DIRECTORY tests/bench/applications-lvm.sh \
 #       ROUNDS SECONDS-AROUND ext4|xfs [postgresql|mariadb|redis]...
 # With BENCH_TIMELINES=yes it prints the timelines of the sets, too.
-# Data and log are on two volumes; Redis has one. Ends with 1 if a target was missed.
+# Data and log are on two volumes. Ends with 1 if a target was missed.
 set -euo pipefail
 # shellcheck source=tests/uml/lib.sh
 . "$SOURCE/tests/uml/lib.sh"
@@ -42,10 +42,7 @@ mount_lv vg log
 start_all
 note "kernel $(uname -r), $filesystem, udevd: $UDEV"
 for name in "${@:-postgresql}"; do
-	case $name in
-	redis) bench_redis "redis on a logical volume, $filesystem" /mnt/data ;;
-	*) "bench_$name" "$name on two logical volumes, $filesystem" /mnt/data /mnt/log ;;
-	esac
+	"bench_$name" "$name on two logical volumes, $filesystem" /mnt/data /mnt/log
 done
 [ -z "${BENCH_TIMELINES:-}" ] || cat "$lab/timelines"
 [ "$missed" -eq 0 ]

@@ -158,28 +158,44 @@ bench_mariadb() {
 
 # ---- Redis: writes are paused ----
 
-# bench_redis TITLE VOLUME
+# bench_redis TITLE VOLUME [VOLUME]: a server on each; writes to the first are looked at.
 bench_redis() {
-	local title=$1 volume=$2
+	local title=$1 volume sockets="" name=main
 
+	shift
 	redis_begin
-	install -d -o "$redis_user" -g "$redis_group" "$volume/redis"
-	redis_server main "$volume/redis" --appendonly yes --appendfsync everysec
-	redis_writer
+	for volume in "$@"; do
+		install -d -o "$redis_user" -g "$redis_group" "$volume/redis"
+		redis_server "$name" "$volume/redis" --appendonly yes --appendfsync everysec
+		sockets+="$lab/s/$name.sock;"
+		name=other
+	done
+	printf '[Redis]\nSocket=%s\nConfig=/nothing\nProcesses=no\nCommandLimit=10s\n' "${sockets%;}" >"$lab/writer.conf"
+	lab_spawn writer "$build/writers/redis/vss-redis-writer" --config "$lab/writer.conf"
+	lab_wait 15 grep -q registered "$lab/writer.log" || lab_die "the writer does not start: $(cat "$lab/writer.log")"
 	redis_ledger
-	product_programs Redis "$volume"
-	snapshot_programs "$volume"
+	product_programs Redis "$@"
+	snapshot_programs "$@"
 	program script <<-'PROGRAM'
-		ask() { redis-cli -s "$lab/s/main.sock" "$@"; }
-		ask CLIENT PAUSE 30000 WRITE >/dev/null
-		until written=$(ask INFO persistence) && [[ $written == *aof_pending_bio_fsync:0* && $written == *aof_buffer_length:0* ]]; do
-			sleep 0.01
+		sockets=("$lab/s/main.sock")
+		[ ! -S "$lab/s/other.sock" ] || sockets+=("$lab/s/other.sock")
+		ask() { redis-cli -s "$socket" "$@"; }
+		for socket in "${sockets[@]}"; do
+			ask CLIENT PAUSE 30000 WRITE >/dev/null
+		done
+		for socket in "${sockets[@]}"; do
+			until written=$(ask INFO persistence) && [[ $written == *aof_pending_bio_fsync:0* && $written == *aof_buffer_length:0* ]]; do
+				sleep 0.01
+			done
 		done
 		"$lab/snapshots"
-		ask CLIENT UNPAUSE >/dev/null
+		for socket in "${sockets[@]}"; do
+			ask CLIENT UNPAUSE >/dev/null
+		done
 	PROGRAM
 	compare_with_script "$title" "$lab/ledger" "CLIENT PAUSE, $snapshot_name"
 	lab_stop ledger
 	lab_stop writer
 	lab_stop main
+	[ $# -lt 2 ] || lab_stop other
 }
