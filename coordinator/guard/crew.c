@@ -19,10 +19,13 @@
 
 enum { IDLE, POSTED, ENDING };
 
+/* While volumes are held every system call counts: one wakes all that have something to do, and one tells that the last
+ * of them is idle again. A thread sleeps on the crew's generation, and hears only of wakings that name its bit. */
+
 struct member {
 	struct crew *crew;
 	pthread_t thread;
-	_Atomic uint32_t word; /* futex */
+	_Atomic uint32_t word;
 	crew_fn fn;
 	void *context;
 	size_t index;
@@ -30,33 +33,49 @@ struct member {
 
 struct crew {
 	int fd;
+	_Atomic uint32_t generation; /* futex */
+	_Atomic uint32_t pending;
+	uint32_t posted; /* bits of those who have not been woken yet */
 	size_t n;
 	struct member members[];
 };
 
+static _Thread_local int32_t thread_id;
+
+static uint32_t bit_of(const struct member *m)
+{
+	return 1u << (size_t)(m - m->crew->members) % 32;
+}
+
 static void wait_for_word(struct member *m)
 {
-	while (atomic_load(&m->word) == IDLE)
-		syscall(SYS_futex, &m->word, FUTEX_WAIT_PRIVATE, IDLE, NULL, NULL, 0);
+	for (;;) {
+		uint32_t generation = atomic_load(&m->crew->generation);
+		if (atomic_load(&m->word) != IDLE)
+			return;
+		syscall(SYS_futex, &m->crew->generation, FUTEX_WAIT_BITSET_PRIVATE, generation, NULL, NULL, bit_of(m));
+	}
 }
 
 static void set_word(struct member *m, uint32_t value)
 {
 	atomic_store(&m->word, value);
-	syscall(SYS_futex, &m->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	m->crew->posted |= bit_of(m);
 }
 
 static void *work(void *data)
 {
 	struct member *m = data;
 
+	thread_id = (int32_t)syscall(SYS_gettid);
 	for (;;) {
 		wait_for_word(m);
 		if (atomic_load(&m->word) == ENDING)
 			return NULL;
 		m->fn(m->context, m->index);
 		atomic_store(&m->word, IDLE);
-		(void)!write(m->crew->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+		if (atomic_fetch_sub(&m->crew->pending, 1) == 1)
+			(void)!write(m->crew->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 	}
 }
 
@@ -108,6 +127,7 @@ struct crew *crew_free(struct crew *crew)
 		return NULL;
 	for (size_t i = 0; i < crew->n; i++)
 		set_word(&crew->members[i], ENDING);
+	crew_go(crew);
 	for (size_t i = 0; i < crew->n; i++)
 		pthread_join(crew->members[i].thread, NULL);
 	if (crew->fd >= 0)
@@ -137,7 +157,24 @@ void crew_post(struct crew *crew, size_t thread, crew_fn fn, void *context, size
 	m->fn = fn;
 	m->context = context;
 	m->index = index;
+	atomic_fetch_add(&crew->pending, 1);
 	set_word(m, POSTED);
+}
+
+void crew_go(struct crew *crew)
+{
+	uint32_t posted = crew->posted;
+
+	if (posted == 0)
+		return;
+	crew->posted = 0;
+	atomic_fetch_add(&crew->generation, 1);
+	syscall(SYS_futex, &crew->generation, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, posted);
+}
+
+int32_t crew_thread_id(void)
+{
+	return thread_id;
 }
 
 int crew_fd(const struct crew *crew)

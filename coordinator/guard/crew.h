@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 
@@ -19,9 +20,12 @@ struct crew *crew_free(struct crew *crew);
 
 bool crew_idle(const struct crew *crew, size_t thread);
 size_t crew_busy(const struct crew *crew); /* how many are not idle */
-/* Has an idle thread call fn(context, index). */
+/* Has an idle thread call fn(context, index), once crew_go is called: one call for all that were posted. */
 void crew_post(struct crew *crew, size_t thread, crew_fn fn, void *context, size_t index);
+void crew_go(struct crew *crew);
+/* Of a thread of a crew: its own number. */
+int32_t crew_thread_id(void);
 
-/* Readable when a task has ended since crew_clear. */
+/* Readable when the last of the tasks has ended since crew_clear. */
 int crew_fd(const struct crew *crew);
 void crew_clear(struct crew *crew);

@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -17,50 +19,40 @@
 #include "coordinator/guard/spawn.h"
 
 #define PRIORITY 40
-#define CHECK_INTERVAL_MS 1000
+
+enum { EVENT_SIGNAL, EVENT_WORD, EVENT_CREW, EVENT_TIMER };
 
 struct executor {
 	struct run run;
-	int socket, signals;
+	int socket, signals, timer; /* the timer: for the deadline */
+	int events;		    /* epoll: all that is waited for while a plan runs */
 	int fds[BOARD_FDS_MAX + 2]; /* the board, the control, then the plan's */
 	const char *run_directory, *program;
 	bool refused; /* armed with what cannot be used */
 };
 
-static int timeout_ms(uint64_t deadline)
+/* What happened first in this order. A word other than WORD_RELEASE is not spoken while a plan runs. */
+static enum stop wait_once(const struct executor *x)
 {
-	uint64_t now = clock_now();
+	struct epoll_event events[4];
+	int n = epoll_wait(x->events, events, ARRAY_SIZE(events), -1);
+	bool happened[] = { [EVENT_SIGNAL] = false, [EVENT_WORD] = false, [EVENT_CREW] = false, [EVENT_TIMER] = false };
 
-	if (deadline <= now)
-		return 0;
-	return deadline - now > CHECK_INTERVAL_MS * USEC_PER_MSEC ? CHECK_INTERVAL_MS
-								  : (int)((deadline - now) / USEC_PER_MSEC) + 1;
+	for (int i = 0; i < n; i++)
+		happened[events[i].data.u32] = true;
+	if (happened[EVENT_SIGNAL])
+		return STOP_PEER;
+	if (happened[EVENT_WORD]) {
+		int word = message_receive(x->socket, NULL, 0, NULL);
+		if (word != 0)
+			return word == WORD_RELEASE ? STOP_ORDER : STOP_PEER;
+	}
+	return happened[EVENT_TIMER] && !happened[EVENT_CREW] ? STOP_DEADLINE : STOP_NONE;
 }
 
-/* Waits for fd (or, with -1, for a word alone). A word other than WORD_RELEASE is not spoken while a plan runs. */
-static enum stop wait_until(struct run *run, int fd)
+static enum stop wait_until(struct run *run)
 {
-	struct executor *x = run->data;
-	uint64_t deadline = run->release.board->deadline + GUARD_EXECUTOR_GRACE;
-
-	for (;;) {
-		struct pollfd polled[] = { { .fd = x->socket, .events = POLLIN },
-					   { .fd = x->signals, .events = POLLIN },
-					   { .fd = fd, .events = POLLIN } };
-
-		poll(polled, ARRAY_SIZE(polled), timeout_ms(deadline));
-		if (polled[1].revents)
-			return STOP_PEER;
-		if (polled[0].revents) {
-			int word = message_receive(x->socket, NULL, 0, NULL);
-			if (word != 0)
-				return word == WORD_RELEASE ? STOP_ORDER : STOP_PEER;
-		}
-		if (polled[2].revents)
-			return STOP_NONE;
-		if (clock_now() >= deadline)
-			return STOP_DEADLINE;
-	}
+	return wait_once(run->data);
 }
 
 static void blame(struct run *run)
@@ -79,7 +71,10 @@ static void stay(struct executor *x)
 	struct run *run = &x->run;
 
 	message_send(x->socket, WORD_HELD, NULL, 0);
-	enum stop stop = run->wait(run, -1);
+	enum stop stop;
+	do
+		stop = wait_once(x);
+	while (stop == STOP_NONE);
 	if (stop != STOP_ORDER)
 		run->stopped = stop;
 }
@@ -96,17 +91,36 @@ static void run_window(struct executor *x)
 	run_verify(run);
 }
 
-/* The crew and the board, before anything is held. */
+static int set_timer(const struct executor *x, uint64_t deadline)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(deadline / USEC_PER_SEC),
+						 .tv_nsec = (long)(deadline % USEC_PER_SEC) * 1000 } };
+
+	return timerfd_settime(x->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static int watch(const struct executor *x, int fd, uint32_t event, uint32_t when)
+{
+	return epoll_ctl(x->events, EPOLL_CTL_ADD, fd, &(struct epoll_event){ .events = when, .data.u32 = event });
+}
+
+/* The crew, the board, and the timer, before anything is held. */
 static int arm(struct executor *x, size_t n)
 {
 	struct err err = { 0 };
 	struct board *board;
 
-	if (n < 2 || board_map(x->fds[0], &board, &err) < 0)
+	if (n < 2 || board_map(x->fds[0], &board, &err) < 0 || set_timer(x, board->deadline + GUARD_EXECUTOR_GRACE) < 0)
 		return -1;
 	size_t threads = board_objects(board) > board->n_cuts ? board_objects(board) : board->n_cuts;
 	x->run.release = (struct release){ .board = board, .control = x->fds[1], .fds = x->fds + 2, .mortal = true };
-	return crew_new(&x->run.release.crew, threads, &err);
+	/* Of the crew only a change is told, so that it need not be read. */
+	return crew_new(&x->run.release.crew, threads, &err) == 0 && watch(x, x->socket, EVENT_WORD, EPOLLIN) == 0 &&
+		       watch(x, x->signals, EVENT_SIGNAL, EPOLLIN) == 0 &&
+		       watch(x, x->timer, EVENT_TIMER, EPOLLIN) == 0 &&
+		       watch(x, crew_fd(x->run.release.crew), EVENT_CREW, EPOLLIN | EPOLLET) == 0
+		   ? 0
+		   : -1;
 }
 
 /* The next word, or WORD_DONE when the releaser has ended or we shall. */
@@ -168,6 +182,8 @@ int executor_main(int socket, const char *run_directory, const char *program)
 	x.run.wait = wait_until;
 	x.run.data = &x;
 	x.signals = take_signals();
+	x.events = epoll_create1(EPOLL_CLOEXEC);
+	x.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	settle(PRIORITY);
 	message_send(socket, WORD_READY, NULL, 0);
 	while ((word = next_word(&x, &n)) != WORD_DONE) {

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define MESSAGE_SIZE 128
 
@@ -18,6 +19,11 @@ struct request {
 	struct dm_ioctl head;
 	char data[sizeof(struct dm_target_msg) + MESSAGE_SIZE];
 };
+
+static int flush(int fd)
+{
+	return syncfs(fd) < 0 ? -errno : 0;
+}
 
 static int freeze(int fd)
 {
@@ -104,6 +110,7 @@ static int snapshot(int source, int store, const char *name, bool read_only)
 }
 
 const struct kernel real_kernel = {
+	.flush = flush,
 	.freeze = freeze,
 	.thaw = thaw,
 	.is_read_only = is_read_only,

@@ -15,6 +15,7 @@ struct device_status {
 };
 
 struct kernel {
+	int (*flush)(int fd);
 	int (*freeze)(int fd);
 	int (*thaw)(int fd);
 	bool (*is_read_only)(int fd);

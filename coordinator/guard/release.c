@@ -65,7 +65,7 @@ static int thaw_btrfs(const struct release *release, struct object *object, int 
 
 	if (!release->mortal)
 		return guard_kernel->thaw(fd);
-	atomic_store(&object->thawer, (int32_t)syscall(SYS_gettid));
+	atomic_store(&object->thawer, crew_thread_id());
 	if (!is_condemned(release->board))
 		r = guard_kernel->thaw(fd);
 	atomic_store(&object->thawer, 0);
@@ -152,6 +152,7 @@ void release_sweep(struct release *release)
 		if (object_holds(&board->objects[i]) && crew_idle(release->crew, i))
 			crew_post(release->crew, i, release_object, release, i);
 	}
+	crew_go(release->crew);
 }
 
 size_t release_pending(const struct release *release)

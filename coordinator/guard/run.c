@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "coordinator/guard/guard.h"
@@ -17,7 +15,7 @@
  * BEGUN or has stopped us. */
 static bool begin_hold(struct board *board, struct object *object)
 {
-	atomic_store(&object->holder, (int32_t)syscall(SYS_gettid));
+	atomic_store(&object->holder, crew_thread_id());
 	atomic_store(&object->state, HOLD_BEGUN);
 	if (!atomic_load(&board->revoked))
 		return true;
@@ -30,13 +28,22 @@ static void end_hold(struct board *board, size_t index, int r, enum fault_kind f
 	struct object *object = &board->objects[index];
 
 	atomic_store(&object->error, r);
-	if (r == 0)
-		atomic_store(&object->held_at, clock_now());
-	else
+	if (r != 0)
 		board_fault(board, fault, index, r);
+	else if (!object->is_device)
+		atomic_store(&object->held_at, clock_now());
 	/* The releaser may have freed it already. */
 	atomic_compare_exchange_strong(&object->state, &(uint32_t){ HOLD_BEGUN }, r == 0 ? HOLD_HELD : HOLD_NONE);
 	atomic_store(&object->holder, 0);
+}
+
+/* A failure is the freeze's to tell. */
+static void flush_filesystem(void *context, size_t index)
+{
+	struct release *release = context;
+
+	if (!atomic_load(&release->board->revoked))
+		guard_kernel->flush(release->fds[release->board->objects[index].fd]);
 }
 
 static void hold_filesystem(void *context, size_t index)
@@ -66,7 +73,6 @@ static void make_cut(void *context, size_t index)
 
 	if (atomic_load(&release->board->revoked))
 		return;
-	cut->begin = clock_now();
 	switch (cut->kind) {
 	case CUT_RESUME:
 		cut->error = guard_kernel->resume(release->control, cut->major, cut->minor, cut->flags, &changed);
@@ -77,11 +83,12 @@ static void make_cut(void *context, size_t index)
 		cut->error = guard_kernel->message(release->control, cut->major, cut->minor, cut->message);
 		break;
 	case CUT_SNAPSHOT:
+		cut->begin = clock_now();
 		cut->error = guard_kernel->snapshot(release->fds[cut->source], release->fds[cut->store], cut->name,
 						    cut->read_only);
+		cut->end = clock_now();
 		break;
 	}
-	cut->end = clock_now();
 	if (cut->error != 0)
 		board_fault(release->board, FAULT_CUT, index, cut->error);
 }
@@ -93,14 +100,13 @@ static bool finish_phase(struct run *run)
 {
 	struct crew *crew = run->release.crew;
 
-	for (;;) {
-		crew_clear(crew);
-		if (crew_busy(crew) == 0)
-			return true;
-		run->stopped = run->wait(run, crew_fd(crew));
+	crew_go(crew);
+	while (crew_busy(crew) > 0) {
+		run->stopped = run->wait(run);
 		if (run->stopped != STOP_NONE)
 			return false;
 	}
+	return true;
 }
 
 /* Posts fn for every object of that kind and depth that is in that state. */
@@ -131,11 +137,23 @@ static bool is_faulty(const struct board *board)
 	return atomic_load(&board->fault) != FAULT_NONE || atomic_load(&board->revoked);
 }
 
+/* What a freeze has to write out it writes while writers wait already: so most of it goes before. A device that hangs
+ * does so while nothing is held yet. */
+static bool flush_all(struct run *run)
+{
+	for (uint32_t depth = depth_max(run->release.board) + 1; depth-- > 0;)
+		if (!phase(run, false, depth, HOLD_NONE, flush_filesystem))
+			return false;
+	return !is_faulty(run->release.board);
+}
+
 /* What was written through an inner layer must have arrived before the outer one is held. */
 bool run_hold(struct run *run)
 {
 	struct board *board = run->release.board;
 
+	if (!flush_all(run))
+		return false;
 	board->begin = clock_now();
 	for (uint32_t depth = depth_max(board) + 1; depth-- > 0;) {
 		if (!phase(run, false, depth, HOLD_NONE, hold_filesystem) || is_faulty(board))
@@ -144,6 +162,18 @@ bool run_hold(struct run *run)
 			return false;
 	}
 	return true;
+}
+
+/* Of all that have come to that state since it was called last. Asking for the time is a system call on some machines,
+ * and no device takes long. */
+static void time_devices(struct board *board, uint32_t state, uint64_t now)
+{
+	for (size_t i = board->n_filesystems; i < board_objects(board); i++) {
+		struct object *object = &board->objects[i];
+		_Atomic uint64_t *at = state == HOLD_HELD ? &object->held_at : &object->freed_at;
+		if (atomic_load(&object->state) == state && atomic_load(at) == 0)
+			atomic_store(at, now);
+	}
 }
 
 static bool check_devices(struct run *run)
@@ -184,22 +214,36 @@ static bool check_cuts(struct run *run)
 }
 
 /* Whoever was stopped, and goes on now, must not cut any more. */
-static bool is_late(struct run *run)
+static bool is_late(struct run *run, uint64_t now)
 {
 	uint64_t deadline = run->release.board->deadline;
 
-	if (deadline == 0 || clock_now() < deadline + GUARD_EXECUTOR_GRACE)
+	if (deadline == 0 || now < deadline + GUARD_EXECUTOR_GRACE)
 		return false;
 	run->stopped = STOP_DEADLINE;
 	return true;
 }
 
+/* A snapshot of a device shows what it was between the last suspend and the first resume: nothing changes in between.
+ */
+static void time_cuts(struct board *board, bool end, uint64_t now)
+{
+	for (size_t i = 0; i < board->n_cuts; i++) {
+		uint64_t *at = end ? &board->cuts[i].end : &board->cuts[i].begin;
+		if (board->cuts[i].kind != CUT_SNAPSHOT && *at == 0)
+			*at = now;
+	}
+}
+
 bool run_cut(struct run *run)
 {
 	struct board *board = run->release.board;
+	uint64_t begin = clock_now();
 
-	if (is_late(run))
+	if (is_late(run, begin))
 		return false;
+	time_devices(board, HOLD_HELD, begin);
+	time_cuts(board, false, begin);
 	if (!check_devices(run) || !check_cuts(run))
 		return false;
 	for (size_t i = 0; i < board->n_cuts; i++)
@@ -222,18 +266,35 @@ static void resume_device(void *context, size_t index)
 		return;
 	}
 	atomic_store(&object->stolen, !changed);
-	atomic_store(&object->freed_at, clock_now());
 	atomic_store(&object->state, HOLD_FREED);
 }
 
 static void release_in_order(struct run *run)
 {
-	uint32_t max = depth_max(run->release.board);
+	struct board *board = run->release.board;
+	uint32_t max = depth_max(board);
 
-	for (uint32_t depth = 0; depth <= max; depth++)
-		if (!phase(run, true, depth, HOLD_HELD, resume_device) ||
-		    !phase(run, false, depth, HOLD_HELD, release_object))
+	for (uint32_t depth = 0; depth <= max; depth++) {
+		if (!phase(run, true, depth, HOLD_HELD, resume_device))
 			return;
+		if (board->n_devices > 0) {
+			uint64_t now = clock_now();
+			time_devices(board, HOLD_FREED, now);
+			time_cuts(board, true, now);
+		}
+		if (!phase(run, false, depth, HOLD_HELD, release_object))
+			return;
+	}
+}
+
+static uint64_t last_freed(const struct board *board)
+{
+	uint64_t last = board->begin;
+
+	for (size_t i = 0; i < board_objects(board); i++)
+		if (atomic_load(&board->objects[i].freed_at) > last)
+			last = atomic_load(&board->objects[i].freed_at);
+	return last;
 }
 
 /* Whatever is left: all at once, again and again, until nothing is. */
@@ -257,7 +318,7 @@ void run_release(struct run *run)
 	if (run->stopped != STOP_NONE)
 		atomic_store(&board->revoked, true);
 	release_rest(run);
-	board->end = clock_now();
+	board->end = last_freed(board);
 }
 
 void run_verify(struct run *run)

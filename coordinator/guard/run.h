@@ -12,8 +12,9 @@ enum stop { STOP_NONE, STOP_ORDER, STOP_DEADLINE, STOP_PEER };
 
 struct run {
 	struct release release; /* board, crew, control, fds; holder 0: its own threads are known to be idle or not */
-	/* Waits until fd is readable, an order, the peer's end, or the deadline: STOP_NONE when fd is. */
-	enum stop (*wait)(struct run *run, int fd);
+	/* Waits until the crew has become idle, an order, the peer's end, or the deadline. STOP_NONE: look at the crew.
+	 */
+	enum stop (*wait)(struct run *run);
 	void *data;
 	enum stop stopped; /* from then on only releasing */
 };

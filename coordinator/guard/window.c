@@ -280,6 +280,7 @@ static void end(struct window *w)
 	w->client = NULL;
 	half_kill(&w->half);
 	crew_post(w->crew, 0, close_all, w, 0);
+	crew_go(w->crew);
 }
 
 /* Nothing new is begun by a condemned executor, so that there is time to wait for what must not be broken off. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vss-guard, as it is, on the real kernel, that stops at a step of its window until it is told to go on: the test then
  * does to it what it wants. GUARD_STEP_DIRECTORY/step holds "OP N WHEN", WHEN being before or after; at the N-th OP of
- * an executor "reached" is made there, and the thread waits for "go-on". */
+ * an executor "reached" is made there, and the thread waits for "go-on". Where "no-flush" is there, nothing is written
+ * out before the freezes: what is slow is then found by them. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,14 @@ static void step(int op, int count, const char *when)
 		_r;                                                                                                    \
 	})
 
+static int flush(int fd)
+{
+	char path[512];
+
+	path_of("no-flush", path);
+	return access(path, F_OK) == 0 ? 0 : real_kernel.flush(fd);
+}
+
 static int step_freeze(int fd)
 {
 	return STEPPED(FREEZE, real_kernel.freeze(fd));
@@ -90,6 +99,7 @@ static int step_status(int control, uint32_t major, uint32_t minor, struct devic
 int main(int argc, char **argv)
 {
 	struct kernel stepping = real_kernel;
+	stepping.flush = flush;
 
 	stepping.freeze = step_freeze;
 	stepping.thaw = step_thaw;

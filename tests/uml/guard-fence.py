@@ -83,11 +83,13 @@ class Client:
         os.close(self.answer_read)
 
 
-def prepare(volumes, step):
+def prepare(volumes, step, slow_at):
     shutil.rmtree(STEPS, ignore_errors=True)
     os.makedirs(STEPS)
     with open(STEPS + "/step", "w") as f:
         f.write(step)
+    if slow_at == "hold":  # a disk that is slow when it is written to would be found before anything is held
+        os.mknod(STEPS + "/no-flush")
     for v in volumes:
         if v.is_live(v.copy):
             v.rearm()
@@ -139,7 +141,7 @@ def try_case(guard, slow, volumes, step, slow_at, victims):
     roles = {r for r, _ in victims}
     third, late = None, False
     what = f"{step}, slow from {slow_at}, {victims}"
-    prepare(volumes, step)
+    prepare(volumes, step, slow_at)
     if slow_at == "hold":
         slow.set(SLOW_MS)
     client = Client(volumes)

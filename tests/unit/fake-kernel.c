@@ -57,6 +57,14 @@ static int hold(struct fake_object *o, const char *what, int which)
 	return 0;
 }
 
+static int fake_flush(int fd)
+{
+	tell("flush", fd - FAKE_FD);
+	if (fake_filesystems[fd - FAKE_FD].slow_flush)
+		poll(NULL, 0, (int)fake_filesystems[fd - FAKE_FD].slow_flush);
+	return 0;
+}
+
 static int fake_freeze(int fd)
 {
 	return hold(&fake_filesystems[fd - FAKE_FD], "freeze", fd - FAKE_FD);
@@ -122,6 +130,7 @@ static int fake_snapshot(int source, int store, const char *name, bool read_only
 }
 
 const struct kernel fake_kernel = {
+	.flush = fake_flush,
 	.freeze = fake_freeze,
 	.thaw = fake_thaw,
 	.is_read_only = fake_is_read_only,

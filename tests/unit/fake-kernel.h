@@ -13,7 +13,8 @@
 struct fake_object {
 	int held;				  /* how often */
 	int hold_error, release_error, cut_error; /* negative errno to answer */
-	unsigned slow; /* msec that holding it takes */
+	unsigned slow;				  /* msec that holding it takes */
+	unsigned slow_flush;			  /* of a filesystem */
 	bool live, loaded;			  /* of a device */
 	bool read_only;				  /* of a filesystem */
 	bool ignore_hold;			  /* says that it is held, and is not: a stranger undid it at once */

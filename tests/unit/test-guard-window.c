@@ -23,14 +23,18 @@
 
 static struct board *board;
 static int fds[BOARD_FDS_MAX];
-static enum stop stop_with; /* what the next wait ends with */
+static enum stop stop_with; /* what the next wait ends with, once the hold has begun */
+static bool stop_early;	    /* also before that */
 static uint64_t release_began;
 
-static enum stop wait_for_crew(struct run *run, int fd)
+static enum stop wait_for_crew(struct run *run)
 {
-	if (stop_with != STOP_NONE)
+	int fd = crew_fd(run->release.crew);
+
+	if (stop_with != STOP_NONE && (stop_early || board->begin > 0))
 		return stop_with;
 	assert_int_equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 10000), 1);
+	crew_clear(run->release.crew);
 	return STOP_NONE;
 }
 
@@ -39,6 +43,7 @@ static int setup(void **state)
 	guard_kernel = &fake_kernel;
 	fake_reset();
 	stop_with = STOP_NONE;
+	stop_early = false;
 	board = calloc(1, sizeof *board);
 	for (int i = 0; i < BOARD_FDS_MAX; i++)
 		fds[i] = FAKE_FD + i;
@@ -258,6 +263,33 @@ static void out_of_time(void **state)
 	assert_int_equal(fake_place("resume-16"), -1);
 }
 
+/* What is written out before anything is held may take its time, and hang. */
+static void flushed_before(void **state)
+{
+	uint32_t depths[] = { 0, 1 };
+	uint64_t began = clock_now();
+
+	add_volumes(2, depths);
+	fake_filesystems[1].slow_flush = 50;
+	run_window();
+	assert_int_equal(board->fault, FAULT_NONE);
+	in_order("flush-1", "flush-0");
+	in_order("flush-0", "freeze-1");
+	assert_true(board->begin >= began + 50 * USEC_PER_MSEC);
+}
+
+static void flush_hangs(void **state)
+{
+	add_volumes(2, NULL);
+	fake_filesystems[1].slow_flush = 500;
+	stop_with = STOP_DEADLINE;
+	stop_early = true;
+	run_window();
+	assert_fault(VSS_E_HOLD_WRITES_TIMEOUT, "");
+	assert_int_equal(fake_place("freeze-0"), -1);
+	assert_nothing_held();
+}
+
 /* Stopped for a while, and then quick: nothing is cut any more. */
 static void woken_too_late(void **state)
 {
@@ -411,6 +443,8 @@ int main(void)
 		TEST(cut_fails),
 		TEST(cuts_of_btrfs),
 		TEST(out_of_time),
+		TEST(flushed_before),
+		TEST(flush_hangs),
 		TEST(woken_too_late),
 		TEST(revoked),
 		TEST(released_for_another),
