@@ -336,6 +336,7 @@ stage_bench() {
 	[ "$level" != long ] || rounds=30
 	check "benchmarks" "$source/tests/bench/run.sh" --build "$top/release" --rounds "$rounds"
 	[ "$level" != long ] || check "applications" "$source/tests/bench/run.sh" --build "$top/release" --rounds 20 applications
+	[ "$level" != long ] || check "freezes" "$source/tests/bench/run.sh" --build "$top/release" --rounds 20 freeze
 }
 
 needs_root() {

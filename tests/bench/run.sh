@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Measures vssd against named baselines, on a bus and a loop btrfs of its own; for docs/measurements.md.
-#   tests/bench/run.sh [--build DIR] [--rounds N] [--check] [create|durability|fanout|list|idle|applications]...
+#   tests/bench/run.sh [--build DIR] [--rounds N] [--check] [create|durability|fanout|list|idle|applications|freeze]...
 # DIR is a build directory with -Dbench=true (and --buildtype=release, for figures). With --check a missed target ends it
 # with 1; without, only what does not work does. Needs root; snapper for two of the baselines.
 set -euo pipefail
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
 	--build) build=${2:?} && shift ;;
 	--rounds) rounds=${2:?} && shift ;;
 	--check) check=yes ;;
-	create | durability | fanout | list | idle | applications) names+=("$1") ;;
+	create | durability | fanout | list | idle | applications | freeze) names+=("$1") ;;
 	*) usage ;;
 	esac
 	shift
@@ -271,6 +271,12 @@ bench_idle() {
 # Servers at work on a btrfs, a bus and a vssd of their own.
 bench_applications() {
 	judge "$source/tests/bench/applications-btrfs.sh" "$build" "$rounds" 2 postgresql mariadb redis
+}
+
+# Mounts of its own, frozen by vssctl freeze and by qemu-ga in turn.
+bench_freeze() {
+	command -v qemu-ga >/dev/null || { lab_note "  (qemu-ga is not here: freeze is left out)" && return; }
+	judge "$source/tests/bench/freeze.sh" "$build" "$rounds" ext4
 }
 
 main() {
