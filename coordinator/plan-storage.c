@@ -149,8 +149,8 @@ static void facts_read(const struct err *err, json_t *facts, void *data)
 /* Only stores of their own have to be placed; the others' copies lie where the volume lies. */
 void plan_storage(struct session *s)
 {
-	struct storage_source source = { s->context->workers, s->context->catalogue, s->context->config, session_lives,
-					 s->context };
+	struct storage_source source = { s->context->workers, s->context->catalogue, s->context->config,
+					 s->context->machine_id, session_lives, s->context };
 	struct inquiry *inquiry;
 
 	if (!window_is_needed(s)) {

@@ -212,7 +212,7 @@ static bool session_lives(const char *session, void *data)
 
 static struct storage_source source_of(struct coordinator *c)
 {
-	return (struct storage_source){ c->workers, c->catalogue, &c->config, session_lives, c };
+	return (struct storage_source){ c->workers, c->catalogue, &c->config, c->machine_id, session_lives, c };
 }
 
 static struct storage_call *begin(struct coordinator *c, struct bus_call *call, enum wish wish, const char *for_path,

@@ -69,7 +69,9 @@ json_t *storage_in_use(const struct storage_source *source)
 
 	json_array_foreach(rows, i, row) {
 		const char *session = json_string_value(json_object_get(row, "Session")) ?: "";
+		const char *host = json_string_value(json_object_get(row, "Host")) ?: "";
 		if (json_string_length(json_object_get(row, "Exposed")) > 0 ||
+		    (*host && strcmp(host, source->machine_id) != 0) ||
 		    (*session && source->session_lives(session, source->data)))
 			json_object_set_new(used, json_string_value(json_object_get(row, "Shadow")), json_true());
 	}

@@ -19,6 +19,7 @@ struct storage_source {
 	struct workers *workers;
 	struct catalogue *catalogue;
 	const struct config *config;
+	const char *machine_id;
 	bool (*session_lives)(const char *session, void *data);
 	void *data;
 };
@@ -26,7 +27,7 @@ struct storage_source {
 /* fn runs exactly once. with_usage: also what the stores hold, which takes longer. */
 void storage_facts_read(const struct storage_source *source, bool with_usage, storage_facts_fn fn, void *data);
 
-/* {copy: true} of those that are exposed or belong to a live session. */
+/* {copy: true} of those that are not to go by themselves: exposed, of a live session, or another machine's. */
 json_t *storage_in_use(const struct storage_source *source);
 
 struct storage_limits storage_limits_of(const struct config *config);

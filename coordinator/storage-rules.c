@@ -395,7 +395,7 @@ static json_t *choose_evicted(json_t *volume, json_t *association, json_t *in_us
 		"The shadow storage of %s may have %llu MiB, and a copy needs %llu MiB%s: resize it (vssctl resize "
 		"shadowstorage)",
 		text_of(volume, "Path"), (unsigned long long)(bytes_of(association, "Max") / MIB),
-		(unsigned long long)(least / MIB), used ? " beside those that are in use and cannot go" : "");
+		(unsigned long long)(least / MIB), used ? " beside those that are in use, or another machine's, and do not go by themselves" : "");
 	return NULL;
 }
 

@@ -52,7 +52,7 @@ packages=(
 	# to boot a container
 	mmdebstrap systemd systemd-container
 	# to boot a machine with device-mapper
-	dmsetup e2fsprogs kmod lvm2 patchelf thin-provisioning-tools udev user-mode-linux xfsprogs
+	cryptsetup-bin dmsetup e2fsprogs kmod lvm2 mdadm nbd-client nbdkit patchelf thin-provisioning-tools udev user-mode-linux xfsprogs
 )
 
 # ---- counting ----

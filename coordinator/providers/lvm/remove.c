@@ -62,6 +62,8 @@ int lvm_remove(json_t *request, const struct fd_list *fds, json_t *answer, struc
 	cleanup(groups_done) struct groups groups = { 0 };
 	char machine[MACHINE_ID_SIZE];
 	struct unwanted unwanted;
+	struct copy_tags tags;
+	const char *host = request_host(request, machine);
 	json_t *row;
 
 	if (groups_read_all(&groups, err) < 0)
@@ -73,5 +75,8 @@ int lvm_remove(json_t *request, const struct fd_list *fds, json_t *answer, struc
 				      .vg_uuid = row_text(row, "vg_uuid") };
 	if (check_unused(row, unwanted.copy, err) < 0)
 		return -1;
-	return take_down(&unwanted, 1, request_host(request, machine), err);
+	/* An unfinished one may still be in another machine's hands; a finished one came here with its disk. */
+	if (row_has_tags(row, &tags) && tags.state == COPY_COMMITTED)
+		host = tags.host;
+	return take_down(&unwanted, 1, host, err);
 }
