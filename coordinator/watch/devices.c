@@ -70,12 +70,12 @@ static void parse_store(const char *params, struct device_status *ret)
 	ret->size *= SECTOR;
 }
 
-/* "TRANSACTION META/METAS DATA/DATAS ..." in blocks of their own, or "Fail". The data's are the table's second number. */
+/* "TRANSACTION META/METAS DATA/DATAS HELD MODE ..." in blocks of their own, or "Fail". The data's are the table's second number. */
 static bool parse_pool(const char *name, const char *params, struct device_status *ret)
 {
 	uint64_t block = 0, start, length;
 	struct dm_task *table = run(DM_DEVICE_TABLE, name);
-	char *type, *text = NULL;
+	char *type, *text = NULL, mode[24] = "";
 
 	if (table)
 		dm_get_next_target(table, NULL, &start, &length, &type, &text);
@@ -84,8 +84,9 @@ static bool parse_pool(const char *name, const char *params, struct device_statu
 	if (table)
 		dm_task_destroy(table);
 	ret->kind = DEVICE_POOL;
-	ret->invalid = sscanf(params, "%" SCNu64 " %" SCNu64 "/%" SCNu64 " %" SCNu64 "/%" SCNu64, &ret->transaction,
-			      &ret->meta_used, &ret->meta_size, &ret->used, &ret->size) != 5;
+	ret->invalid = sscanf(params, "%" SCNu64 " %" SCNu64 "/%" SCNu64 " %" SCNu64 "/%" SCNu64 " %*s %23s",
+			      &ret->transaction, &ret->meta_used, &ret->meta_size, &ret->used, &ret->size, mode) < 5;
+	ret->read_only = strcmp(mode, "ro") == 0 || strstr(params, "needs_check");
 	ret->meta_used *= 4096;
 	ret->meta_size *= 4096;
 	ret->used *= block * SECTOR;

@@ -17,6 +17,7 @@ enum device_kind {
 struct device_status {
 	enum device_kind kind;
 	bool invalid;		   /* a store that has overflowed; a pool that failed */
+	bool read_only;		   /* a pool to which the kernel writes no more: nothing can be deleted from it either */
 	uint64_t used, size;	   /* bytes; of a pool: its data */
 	uint64_t meta_used, meta_size; /* a pool's */
 	uint64_t transaction;	   /* a pool's: another one when volumes have come or gone */

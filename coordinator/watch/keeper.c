@@ -134,7 +134,8 @@ static void make_room(struct keeper *keeper, struct watched *w, bool metadata, u
 	autojson json_t *facts = read_facts(keeper, w);
 
 	if (facts && w->is_pool)
-		room_for_pool(&choice, facts, w->name, metadata ? &w->meta : &w->fill, metadata, &keeper->owner);
+		room_for_pool(&choice, facts, w->name, metadata ? &w->meta : &w->fill, metadata,
+			      w->status.read_only, &keeper->owner);
 	else if (facts)
 		room_for_store(&choice, facts, w->name, &w->fill, &keeper->owner);
 	if (choice.kind == ROOM_ENOUGH)
@@ -182,6 +183,8 @@ static void count_copies(struct keeper *keeper, struct watched *w)
 
 static void look_at_pool(struct keeper *keeper, struct watched *w, uint64_t now)
 {
+	bool is_low;
+
 	if (w->status.invalid) {
 		raise_alarm(keeper, w, "the pool has failed (dmsetup status, lvs)");
 		w->due = now + SCAN_EVERY;
@@ -197,8 +200,11 @@ static void look_at_pool(struct keeper *keeper, struct watched *w, uint64_t now)
 		if (fill_below_floor(&w->meta, STORAGE_METADATA_FLOOR))
 			make_room(keeper, w, true, now);
 	}
-	if (w->copies == 0 || (!fill_below_floor(&w->fill, STORAGE_DATA_FLOOR) &&
-			       !fill_below_floor(&w->meta, STORAGE_METADATA_FLOOR)))
+	is_low = w->copies > 0 && (fill_below_floor(&w->fill, STORAGE_DATA_FLOOR) ||
+				   fill_below_floor(&w->meta, STORAGE_METADATA_FLOOR));
+	if (!is_low && w->copies > 0 && w->status.read_only)
+		raise_alarm(keeper, w, "%s", ROOM_READ_ONLY);
+	else if (!is_low)
 		clear_alarm(keeper, w);
 	w->due = clock_now() + (w->copies ? fill_poll_after(&w->fill) : SCAN_EVERY);
 }

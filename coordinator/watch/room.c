@@ -218,7 +218,7 @@ static bool evict_from_pool(struct room_choice *ret, json_t *facts, json_t *pool
 }
 
 void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill, bool metadata,
-		   const struct room_owner *owner)
+		   bool read_only, const struct room_owner *owner)
 {
 	json_t *pool = find(facts, "Pools", "Device", device);
 	json_t *group = find(facts, "Groups", "Uuid", text_of(pool, "Group"));
@@ -235,6 +235,9 @@ void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, c
 		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), growth, pvs, metadata);
 	} else if (free >= extent && free > 0 && extent) {
 		extend(ret, text_of(pool, "Vg"), text_of(pool, "Lv"), free - free % extent, pvs, metadata);
+	} else if (read_only) {
+		ret->kind = ROOM_NONE;
+		text_format(ret->why, sizeof ret->why, "%s", ROOM_READ_ONLY);
 	} else if (!evict_from_pool(ret, facts, pool, owner)) {
 		ret->kind = ROOM_NONE;
 		text_format(ret->why, sizeof ret->why,

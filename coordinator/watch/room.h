@@ -9,6 +9,10 @@
 #include "common/clock.h"
 #include "coordinator/watch/fill.h"
 
+#define ROOM_READ_ONLY                                                                                                 \
+	"The pool is read-only after an error, so that nothing can be written or deleted in it: if its metadata are full extend " \
+	"them (lvextend --poolmetadatasize), else repair it (lvconvert --repair)"
+
 #define ROOM_LIMIT (30 * USEC_PER_SEC) /* for LVM to do what was chosen */
 
 enum room_kind {
@@ -36,8 +40,9 @@ struct room_choice {
 /* device: the store's, or the pool's, in device-mapper's spelling. */
 void room_for_store(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill,
 		    const struct room_owner *owner);
+/* read_only: the kernel writes to it no more, so that no copy can be deleted from it. */
 void room_for_pool(struct room_choice *ret, json_t *facts, const char *device, const struct fill *fill, bool metadata,
-		   const struct room_owner *owner);
+		   bool read_only, const struct room_owner *owner);
 void room_choice_done(struct room_choice *choice);
 
 /* How many copies a pool holds. */

@@ -157,16 +157,23 @@ static void pools(void **state)
 
 	assert_int_equal(room_count_copies(roomy, "vg-pool-tpool"), 2);
 	assert_int_equal(room_count_copies(roomy, "vg-other-tpool"), 0);
-	room_for_pool(&choice, roomy, "vg-pool-tpool", &fill, false, &owner);
+	room_for_pool(&choice, roomy, "vg-pool-tpool", &fill, false, false, &owner);
 	assert_int_equal(choice.kind, ROOM_EXTEND);
 	assert_string_equal(text_in(&choice, "Lv"), "pool");
 	assert_int_equal(growth_in(&choice), 20 * MIB);
 	assert_string_equal(json_string_value(json_array_get(json_object_get(choice.request, "Pvs"), 0)), "/dev/sda");
 	assert_int_equal(json_array_size(json_object_get(choice.request, "Pvs")), 1); /* not on the virtual disk */
 	room_choice_done(&choice);
-	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, &owner);
+	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, false, &owner);
 	assert_int_equal(choice.kind, ROOM_EVICT);
 	assert_string_equal(text_in(&choice, "Copy"), "t1");
+	room_choice_done(&choice);
+	room_for_pool(&choice, tight, "vg-pool-tpool", &fill, true, true, &owner); /* it would be lost for nothing */
+	assert_int_equal(choice.kind, ROOM_NONE);
+	assert_non_null(strstr(choice.why, "read-only"));
+	room_choice_done(&choice);
+	room_for_pool(&choice, roomy, "vg-pool-tpool", &fill, true, true, &owner);
+	assert_int_equal(choice.kind, ROOM_EXTEND);
 	room_choice_done(&choice);
 }
 
