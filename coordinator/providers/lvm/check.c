@@ -175,9 +175,12 @@ static int check_pool(const struct preparing_member *member, struct err *err)
 	unsigned number[2];
 	const char *rule;
 
-	if (!dm_by_number(member->origin, &device) || !dm_read_table(device.name, false, &line) ||
-	    sscanf(line.params, "%u:%u", &number[0], &number[1]) != 2 ||
-	    !dm_by_number(makedev(number[0], number[1]), &device) || !dm_read_status(device.name, &line))
+	if (!dm_by_number(member->origin, &device) || !dm_read_table(device.name, false, &line))
+		rule = "is not active";
+	else if (strcmp(line.params, "Fail") == 0) /* in place of the table, too */
+		rule = pool_rule(line.params);
+	else if (sscanf(line.params, "%u:%u", &number[0], &number[1]) != 2 ||
+		 !dm_by_number(makedev(number[0], number[1]), &device) || !dm_read_status(device.name, &line))
 		rule = "is not active";
 	else
 		rule = pool_rule(line.params);
