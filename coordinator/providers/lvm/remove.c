@@ -78,5 +78,5 @@ int lvm_remove(json_t *request, const struct fd_list *fds, json_t *answer, struc
 	/* An unfinished one may still be in another machine's hands; a finished one came here with its disk. */
 	if (row_has_tags(row, &tags) && tags.state == COPY_COMMITTED)
 		host = tags.host;
-	return take_down(&unwanted, 1, host, err);
+	return take_down_known(&groups, &unwanted, 1, host, err);
 }

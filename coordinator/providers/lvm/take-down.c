@@ -254,20 +254,20 @@ static void remove_rows(json_t *const *rows, size_t n, struct err *err)
 	remove_volumes(volumes, count, NULL);
 }
 
-/* What is still there, one by one. */
-static void remove_rest(const struct unwanted *list, size_t n, const char *host, struct err *err)
+/* What is still there, one by one. Whether there was anything. */
+static bool remove_rest(const struct groups *groups, const struct unwanted *list, size_t n, const char *host,
+			struct err *err)
 {
-	cleanup(groups_done) struct groups groups = { 0 };
-	struct err failure = { 0 };
+	bool any = false;
 
-	if (groups_read_all(&groups, &failure) < 0)
-		keep_first(err, &failure);
 	for (size_t i = 0; i < n; i++) {
-		json_t *row = find_own(&groups, &list[i], host, NULL);
-		failure = (struct err){ 0 };
+		json_t *row = find_own(groups, &list[i], host, NULL);
+		struct err failure = { 0 };
+		any |= row != NULL;
 		if (row && remove_hard(row, &failure) < 0)
 			keep_first(err, &failure);
 	}
+	return any;
 }
 
 static void heal_groups(const struct unwanted *list, size_t n, const struct groups *groups)
@@ -282,31 +282,52 @@ static void heal_groups(const struct unwanted *list, size_t n, const struct grou
 	}
 }
 
-int take_down(const struct unwanted *list, size_t n, const char *host, struct err *err)
+/* Each reading of the groups is a command of LVM's: once, unless something had stayed. */
+static void clean_up(const struct unwanted *list, size_t n, const char *host, struct err *err)
 {
-	cleanup(groups_done) struct groups before = { 0 }, after = { 0 };
+	cleanup(groups_done) struct groups after = { 0 };
+	struct err failure = { 0 };
+
+	if (groups_read_all(&after, &failure) < 0) {
+		keep_first(err, &failure);
+		return;
+	}
+	if (remove_rest(&after, list, n, host, err)) {
+		groups_done(&after);
+		if (groups_read_all(&after, NULL) < 0)
+			return;
+	}
+	heal_groups(list, n, &after);
+}
+
+int take_down_known(const struct groups *before, const struct unwanted *list, size_t n, const char *host,
+		    struct err *err)
+{
 	struct err failure = { 0 };
 	json_t *rows[LVM_MEMBERS_MAX];
 	size_t n_rows = 0;
 
 	if (n == 0 || n > ARRAY_SIZE(rows))
 		return 0;
-	if (groups_read_all(&before, &failure) < 0) {
-		keep_first(err, &failure);
-		return -1;
-	}
-	heal_groups(list, n, &before);
+	heal_groups(list, n, before);
 	for (size_t i = 0; i < n; i++) {
 		struct err other = { 0 };
-		json_t *row = find_own(&before, &list[i], host, &other);
+		json_t *row = find_own(before, &list[i], host, &other);
 		keep_first(&failure, &other);
 		if (row)
 			rows[n_rows++] = row;
 	}
 	remove_rows(rows, n_rows, &failure);
-	remove_rest(list, n, host, &failure);
-	if (groups_read_all(&after, NULL) == 0)
-		heal_groups(list, n, &after);
+	clean_up(list, n, host, &failure);
 	keep_first(err, &failure);
 	return failure.code ? -1 : 0;
+}
+
+int take_down(const struct unwanted *list, size_t n, const char *host, struct err *err)
+{
+	cleanup(groups_done) struct groups before = { 0 };
+
+	if (n == 0)
+		return 0;
+	return groups_read_all(&before, err) < 0 ? -1 : take_down_known(&before, list, n, host, err);
 }

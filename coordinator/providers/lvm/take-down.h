@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "common/error.h"
+#include "coordinator/providers/lvm/group.h"
 
 struct unwanted {
 	const char *copy, *vg_uuid;
@@ -15,3 +16,6 @@ struct unwanted {
  * volumes that LVM has left suspended or without their table, devices that belong to nothing. -1 with the first
  * failure. */
 int take_down(const struct unwanted *list, size_t n, const char *host, struct err *err);
+/* The same, by somebody who has just read all groups. */
+int take_down_known(const struct groups *before, const struct unwanted *list, size_t n, const char *host,
+		    struct err *err);
