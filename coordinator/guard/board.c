@@ -25,6 +25,9 @@ static int map(int fd, struct board **ret)
 	void *memory = mmap(NULL, sizeof **ret, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 
 	*ret = memory == MAP_FAILED ? NULL : memory;
+	/* Mapped for reading alone, some machines fault again with the first write to each page: not while anything is held. */
+	if (*ret)
+		madvise(memory, sizeof **ret, MADV_POPULATE_WRITE);
 	return *ret ? 0 : errno;
 }
 

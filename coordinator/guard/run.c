@@ -30,7 +30,7 @@ static void end_hold(struct board *board, size_t index, int r, enum fault_kind f
 	atomic_store(&object->error, r);
 	if (r != 0)
 		board_fault(board, fault, index, r);
-	else if (!object->is_device)
+	else if (board->hold && !object->is_device) /* who waits for it wants to know of each */
 		atomic_store(&object->held_at, clock_now());
 	/* The releaser may have freed it already. */
 	atomic_compare_exchange_strong(&object->state, &(uint32_t){ HOLD_BEGUN }, r == 0 ? HOLD_HELD : HOLD_NONE);
@@ -164,11 +164,11 @@ bool run_hold(struct run *run)
 	return true;
 }
 
-/* Of all that have come to that state since it was called last. Asking for the time is a system call on some machines,
- * and no device takes long. */
-static void time_devices(struct board *board, uint32_t state, uint64_t now)
+/* Of all that have come to that state since it was called last, and have no time of their own: asking for it is a system
+ * call on some machines. */
+static void time_objects(struct board *board, uint32_t state, uint64_t now)
 {
-	for (size_t i = board->n_filesystems; i < board_objects(board); i++) {
+	for (size_t i = 0; i < board_objects(board); i++) {
 		struct object *object = &board->objects[i];
 		_Atomic uint64_t *at = state == HOLD_HELD ? &object->held_at : &object->freed_at;
 		if (atomic_load(&object->state) == state && atomic_load(at) == 0)
@@ -242,7 +242,7 @@ bool run_cut(struct run *run)
 
 	if (is_late(run, begin))
 		return false;
-	time_devices(board, HOLD_HELD, begin);
+	time_objects(board, HOLD_HELD, begin);
 	time_cuts(board, false, begin);
 	if (!check_devices(run) || !check_cuts(run))
 		return false;
@@ -279,7 +279,7 @@ static void release_in_order(struct run *run)
 			return;
 		if (board->n_devices > 0) {
 			uint64_t now = clock_now();
-			time_devices(board, HOLD_FREED, now);
+			time_objects(board, HOLD_FREED, now);
 			time_cuts(board, true, now);
 		}
 		if (!phase(run, false, depth, HOLD_HELD, release_object))
