@@ -125,7 +125,7 @@ def test_life(scene):
         assert run("blockdev", "--getro", f"/dev/vg/{made.volume_of(i)}").strip() == "1"
     run("e2fsck", "-fn", f"/dev/vg/{made.volume_of(0)}")
     for i in range(4):
-        made.on_copy(i, "remove")
+        made.on_copy(i, "remove", Host=OTHER if i % 2 else HOST)  # finished ones: wherever the disk came from
     made.refuses_on_copy(0, "ObjectNotFound", "holds no copy", "remove")
     scene.as_before("remove")
 
@@ -443,6 +443,7 @@ def test_unfinished(scene):
     request, _ = made.request()
     members = [{"Copy": m["Copy"], "Volume": m["Volume"]} for m in made.members]
     scene.lvm.refuses("AccessDenied", "another machine's", "abort", Members=members, Host=OTHER)
+    made.refuses_on_copy(0, "AccessDenied", "another machine's", "remove", Host=OTHER)
     assert len(scene.copies("Unfinished")) == 2, "another machine's copies were removed"
     made.arm()
     made.window()

@@ -221,11 +221,12 @@ class Set:
 
     def on_copy(self, i, op, **more):
         member = self.members[i]
-        return self.worker.must(op, Copy=member["Copy"], Filesystem=member["Volume"]["VgUuid"], Host=HOST, **more)[0]
+        return self.worker.must(op, Copy=member["Copy"], Filesystem=member["Volume"]["VgUuid"], **{"Host": HOST, **more})[0]
 
     def refuses_on_copy(self, i, error, text, op, **more):
         member = self.members[i]
-        self.worker.refuses(error, text, op, Copy=member["Copy"], Filesystem=member["Volume"]["VgUuid"], Host=HOST, **more)
+        self.worker.refuses(error, text, op, Copy=member["Copy"], Filesystem=member["Volume"]["VgUuid"],
+                            **{"Host": HOST, **more})
 
 
 def group_state(vg):
