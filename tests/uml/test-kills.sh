@@ -3,7 +3,7 @@
 # vssd, a worker and the guard's halves are killed and stopped, one at a time, at each step of sets, reverts and deletions:
 # everything is free within the deadline and a second, the writer runs again, the requestor hears a reason, what was there before
 # still is, half-made copies go, and the next set works.
-# test-kills.sh [VICTIM...]: of vssd worker guard executor revert delete; vssd:STOP is one signal alone.
+# test-kills.sh [VICTIM...]: of vssd worker guard executor revert delete; vssd:STOP is one signal alone, vssd:STOP:arm one step.
 # Victims and steps are functions that are called by name.
 # shellcheck disable=SC2317
 set -euo pipefail
@@ -16,6 +16,7 @@ n=2
 deadline=4 # of a hold, in seconds
 gate=/run/gate
 step=/run/step
+work=60    # seconds for what a worker does; a stopped one is waited for so long
 pause=1500 # ms that a step is kept open for the kill
 cases=0
 declare -A outcome=([good]=0 [failed]=0)
@@ -62,8 +63,8 @@ scene() {
 	mount_lv vg other
 	export GATE_DIRECTORY=$gate GATE_WORKER=$BUILD/coordinator/providers/vss-worker GUARD_STEP_DIRECTORY=$step
 	mkdir -p "$gate" "$step"
-	printf '[Coordinator]\nMachineId=%s\n[Limits]\nFreeze=6\nEvent=6\nCut=%d\nPrepareCopies=10\nFinishCopies=10\nRemoveCopies=10\n' \
-		"$(machine_id)" "$deadline" >/run/vssd.conf
+	printf '[Coordinator]\nMachineId=%s\n[Limits]\nFreeze=6\nEvent=6\nCut=%d\nPrepareCopies=%d\nFinishCopies=%d\nRemoveCopies=%d\n' \
+		"$(machine_id)" "$deadline" "$work" "$work" "$work" >/run/vssd.conf
 	start_bus
 	start_gated_guard
 	start_gated_vssd
@@ -251,13 +252,13 @@ gate_at() {
 steps=(prepare flush Freeze arm window:freeze:1:after window:suspend:2:after window:cut:1:after window:resume:1:before
 	window:thaw:1:after open seal)
 
-kills_of() { # VICTIM SIGNAL...
-	local victim=$1 signal where
+kills_of() { # VICTIM[:SIGNAL[:STEP]]
+	local victim=${1%%:*} rest signal where
 
-	shift
-	for signal; do
+	rest=${1#"$victim"}
+	for signal in KILL STOP; do
 		for where in "${steps[@]}"; do
-			kill_at "$where" "$victim" "$signal"
+			[[ ":$signal:$where:" != "${rest:-":$signal"}":* ]] || kill_at "$where" "$victim" "$signal"
 		done
 	done
 }
@@ -367,6 +368,10 @@ delete_kills() {
 	delete_under vssd STOP
 }
 
+case "$*" in
+vssd* | guard* | executor*) ;;
+*) work=10 ;;
+esac
 scene
 [ $# -gt 0 ] || set -- executor guard worker vssd revert delete
 for who in "$@"; do
@@ -374,8 +379,7 @@ for who in "$@"; do
 	worker) kills_of_worker ;;
 	revert) revert_kills ;;
 	delete) delete_kills ;;
-	*:*) kills_of "${who%:*}" "${who#*:}" ;;
-	*) kills_of "$who" KILL STOP ;;
+	*) kills_of "$who" ;;
 	esac
 done
 what="the end"
