@@ -15,7 +15,7 @@ redis_begin() {
 }
 
 redis_ask() {
-	timeout 3 redis-cli -s "$lab/s/$1.sock" "${@:2}"
+	timeout "${redis_patience:-3}" redis-cli -s "$lab/s/$1.sock" "${@:2}"
 }
 
 redis_answers() {

@@ -228,10 +228,14 @@ is_in_step() {
 
 # room KIB: takes all but that of the filesystem.
 room() {
-	local left
+	local left size
 
 	while left=$(df --output=avail "$lab/v" | tail -n 1) && [ "$left" -gt "$1" ]; do
-		fallocate -l "$((left > $1 + 4096 ? left - $1 - 2048 : 512))K" "$volume/fill.$RANDOM$RANDOM" 2>/dev/null || break
+		size=$((left - $1))
+		until fallocate -l "${size}K" "$volume/fill.$RANDOM$RANDOM" 2>/dev/null; do
+			size=$((size / 2))
+			[ "$size" -ge 128 ] || return 0
+		done
 	done
 }
 
@@ -253,6 +257,7 @@ is_full() {
 make_room() {
 	rm -f "$volume"/fill.*
 	quota none
+	btrfs filesystem sync "$lab/v" # only then is it free
 	check "the server takes writes again by itself" lab_wait 15 is_writable 2>/dev/null
 }
 
