@@ -140,6 +140,12 @@ static void reach_component(const struct session *s, struct reach *reach, json_t
 	json_decref(own.outside);
 }
 
+/* Nothing was ever heard of where its data lie: it registered without components, and does not answer. */
+static bool is_unheard(const struct session *s, const struct writer *w, const struct reach *reach)
+{
+	return w->present && !reach->known && !w->all_volumes && json_object_get(s->silent, w->instance);
+}
+
 static struct reach writer_reach(const struct session *s, json_t *volumes, const struct writer *writer, json_t *selected)
 {
 	struct reach reach = { .outside = json_object() };
@@ -148,7 +154,7 @@ static struct reach writer_reach(const struct session *s, json_t *volumes, const
 
 	json_array_foreach(writer->components, i, component)
 		reach_component(s, &reach, volumes, writer, component, selected);
-	if (!writer->present) {
+	if (!writer->present || is_unheard(s, writer, &reach)) {
 		struct reach hint = { .outside = json_object() };
 		for (i = 0; writer->manifest && i < writer->manifest->n_paths; i++)
 			reach_hint(s, &hint, volumes, writer->manifest->paths[i]);
@@ -223,6 +229,8 @@ static void decide(struct session *s, struct participant *p, const struct reach 
 		set_why(p, reach->unselected ? "none of its components was selected" : "no component of it on these volumes");
 		if (reach->unselected)
 			plan_doubt(s, "The writer '%s' has data on these volumes and none of it was selected", w->name);
+		else if (is_unheard(s, w, reach))
+			plan_doubt(s, "The writer '%s' does not answer and nothing says where its data lie", w->name);
 		return;
 	}
 	p->takes_part = true;

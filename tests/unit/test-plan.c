@@ -319,6 +319,42 @@ static void silent_at_identify(void **state)
 	world_assert_next_set_works(w);
 }
 
+static struct manifest expected_at(const char *path)
+{
+	return (struct manifest){ .id = "00000000-0000-4000-8000-0000000000ee", .name = (char *)"expected", .level = -1,
+				  .paths = { (char *)path }, .n_paths = path != NULL };
+}
+
+/* Registered without components, as one that is still looking for them, and then silent: what its manifest says counts. */
+static void silent_from_the_beginning(void **state)
+{
+	static const struct {
+		const char *path, *label, *reason;
+		enum vss_error error;
+	} rows[] = {
+		{ "/data/x", "filesystem", "'expected' failed at Identify", VSS_E_WRITER_NON_RETRYABLE },
+		{ "/logs/x", "application", "", VSS_OK },
+		{ NULL, "filesystem", "'expected' does not answer and nothing says where its data lie", VSS_OK },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct manifest manifest = expected_at(rows[i].path);
+		struct world *w = world_new(&(struct manifests){ &manifest, 1 });
+		struct session_options options = world_options();
+		world_writer(w, "one", "front-end", "/data", NULL, NULL);
+		world_writer(w, "expected", "front-end", NULL, NULL, "{\"Id\": \"00000000-0000-4000-8000-0000000000ee\"}");
+		fake_fanout_rule(w->fanout, &(struct fake_fanout_rule){ .writer = ":expected", .event = "Identify",
+									.mode = FAKE_ERROR,
+									.error = VSS_E_WRITER_NON_RETRYABLE });
+		if (rows[i].error)
+			world_assert_failed(w, world_set(w), rows[i].error);
+		options.on_writer_failure = WRITER_FAILURE_DEGRADES;
+		assert_state(world_set_with(w, &options), "Created");
+		assert_label(w, rows[i].label, rows[i].reason);
+		world_free(w);
+	}
+}
+
 /* What it said when it registered is old: what it says now counts. */
 static void what_identify_says_counts(void **state)
 {
@@ -342,12 +378,6 @@ static void unknown_places(void **state)
 }
 
 /* ---- expected, but not there ---- */
-
-static struct manifest expected_at(const char *path)
-{
-	return (struct manifest){ .id = "00000000-0000-4000-8000-0000000000ee", .name = (char *)"expected", .level = -1,
-				  .paths = { (char *)path }, .n_paths = path != NULL };
-}
 
 static void absent_writers(void **state)
 {
@@ -428,6 +458,7 @@ int main(void)
 		cmocka_unit_test(failures_lower_the_label_if_wanted),
 		TEST(unclean_filesystem),
 		TEST(silent_at_identify),
+		TEST(silent_from_the_beginning),
 		TEST(what_identify_says_counts),
 		TEST(unknown_places),
 		cmocka_unit_test(absent_writers),
