@@ -66,7 +66,7 @@ maria_scene() {
 		CREATE TABLE test.old (number int) ENGINE=MyISAM; INSERT INTO test.old VALUES (1)"
 	maria_configure
 	sed "s|^Paths=.*|Paths=$data/mysql|" "$(dirname "${BASH_SOURCE[0]}")/../../writers/mariadb/mariadb.writer" >"$lab/manifests/mariadb.writer"
-	scene_configure Identify=2s PrepareSnapshot=5s Event=20s Freeze=4s
+	scene_configure Identify=5s PrepareSnapshot=5s Event=20s Freeze=4s
 }
 
 # maria_configure [LINE...]

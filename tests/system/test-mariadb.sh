@@ -142,6 +142,16 @@ server_is_another() {
 	set=$(scene_result .Set)
 	drop
 
+	begin "MySQL, where a server may fail"
+	maria_rewriter "Socket=$lab/s/older.sock" "OnFailure=degrade"
+	try create shadow --for "$data" --json
+	check "the set is made" equal "$code" 0
+	set=$(scene_result .Set)
+	check "the copy is not called consistent for it" equal "$(scene_result .Consistency)" filesystem
+	check "and why" contains <(scene_result .ConsistencyReason) "is in the copy as it ran: PrepareSnapshot failed: .*8\.0\.35, has no BACKUP STAGE"
+	drop
+	maria_rewriter "Socket=$lab/s/older.sock"
+
 	begin "MariaDB before 10.4.1"
 	older 5.5.5-10.3.39-MariaDB-log
 	try create shadow --for "$data"

@@ -99,6 +99,7 @@ struct bundled_kind {
 	const char *id, *name;
 	enum vss_level level;
 	unsigned freeze_limit_msec;
+	bool degrades; /* it has a key OnFailure=fail|degrade (per instance), with which an instance that fails becomes a doubt */
 	unsigned hold_limit_sec; /* an instance that is not thawed, aborted or past PostSnapshot by then gets ABORT; 0: 900 */
 
 	const char *config_file; /* "/etc/vssd/postgresql-writer.conf"; it need not be there */

@@ -9,6 +9,7 @@ struct instance {
 	json_t *row;
 	void *state;   /* the kind's: something is held */
 	bool busy;     /* a task has it */
+	bool left_out; /* of the set that is being made: it failed, and is in doubt */
 	bool served;
 	bool found;    /* by the last discovery */
 	uint64_t held_since;

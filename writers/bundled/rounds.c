@@ -38,6 +38,8 @@ static bool concerns(const struct instance *instance, const struct event_copy *e
 		return false;
 	if (event->event == VSS_EVENT_ABORT)
 		return instance->state;
+	if (instance->left_out && event->event >= VSS_EVENT_FREEZE && event->event <= VSS_EVENT_POST_SNAPSHOT)
+		return false;
 	return event_copy_names(event, instance->name);
 }
 
@@ -53,6 +55,7 @@ static void start_task(struct rounds *rounds, struct round *round, struct instan
 {
 	uint64_t deadline = task_deadline(rounds, instance, round->event);
 	struct err err = { 0 };
+	instance->left_out = false;
 	struct task_run *run = task_run_start(rounds->kind, rounds->settings, instance, round->event, deadline,
 					      &rounds->done, &err);
 
@@ -124,6 +127,28 @@ static void pass_on_remarks(struct rounds *rounds, const char *name, const struc
 				     json_string_value(json_object_get(value, "Text")));
 }
 
+/* A failure that is to be a doubt instead. A copy that lacks a part, or has several instants, is not what anybody wants. */
+static bool may_be_left_out(const struct rounds *rounds, const struct task_run *run)
+{
+	return rounds->kind->degrades && run->result != VSS_RESULT_OK && run->result != VSS_RESULT_INCONSISTENT_SNAPSHOT &&
+	       run->task.event >= VSS_EVENT_PREPARE_SNAPSHOT && run->task.event <= VSS_EVENT_POST_SNAPSHOT &&
+	       strcmp(bundled_setting_text(rounds->settings, run->instance->name, "OnFailure"), "degrade") == 0;
+}
+
+static void leave_out(const struct rounds *rounds, struct task_run *run)
+{
+	char why[sizeof run->task.message];
+
+	memcpy(why, run->task.message, sizeof why);
+	bundled_doubt(&run->task, "is in the copy as it ran: %s failed: %.440s", vss_event_name(run->task.event), why);
+	*run->task.message = '\0';
+	run->result = VSS_RESULT_OK;
+	run->instance->left_out = true;
+	if (run->instance->state)
+		rounds->kind->forget(run->instance->state);
+	run->instance->state = NULL;
+}
+
 static void collect(struct rounds *rounds, struct round *round, struct task_run *run)
 {
 	const char *name = run->instance->name;
@@ -133,6 +158,8 @@ static void collect(struct rounds *rounds, struct round *round, struct task_run 
 			round->runs[i] = NULL;
 	if (run->result != VSS_RESULT_OK && !round->given_up)
 		log_line(LOG_ERR, name, "%s failed: %s", vss_event_name(run->task.event), run->task.message);
+	if (!round->given_up && may_be_left_out(rounds, run))
+		leave_out(rounds, run);
 	note(round, run->result, name, run->task.message);
 	if (!round->given_up && !round->event->own)
 		pass_on_remarks(rounds, name, &run->task);

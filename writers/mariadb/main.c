@@ -12,6 +12,7 @@ static const struct bundled_key keys[] = {
 	{ "ConnectLimit", BUNDLED_SPAN, "5s", true },
 	{ "LockLimit", BUNDLED_SPAN, "5s", true },
 	{ "HoldLimit", BUNDLED_SPAN, "60s", true },
+	{ "OnFailure", BUNDLED_CHOICE, "fail", true, "fail|degrade" },
 	{ 0 },
 };
 
@@ -21,6 +22,7 @@ static const struct bundled_kind mariadb = {
 	.name = "MariaDB",
 	.level = VSS_LEVEL_BACK_END,
 	.freeze_limit_msec = 60000,
+	.degrades = true,
 	.config_file = "/etc/vssd/mariadb-writer.conf",
 	.section = "MariaDB",
 	.instance_section = "Server",
