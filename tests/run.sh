@@ -255,13 +255,16 @@ no_descriptor_left() {
 }
 
 stage_system() {
+	local whole=()
+
 	needs_root
 	build_gcc
 	# Tests on real volumes wait more than they work: machines have the other processor meanwhile.
 	if [ "$level" = default ] && [ ${#only[@]} -eq 0 ]; then
 		(stage=machine && stage_machine) >"$top/logs/machine.log" 2>&1 &
 	fi
-	meson_test "$top/gcc" system --suite system --no-suite container --no-suite newcomer
+	[ "$level" = long ] || whole=(--no-suite whole)
+	meson_test "$top/gcc" system --suite system --no-suite container --no-suite newcomer "${whole[@]}"
 	wait
 	[ ! -e "$top/logs/machine.log" ] || grep -E '^ *[0-9]+/|FAILED|^(Ok|Fail|Timeout)' "$top/logs/machine.log" || true
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "writers/mariadb/events.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <mysqld_error.h>
 #include <stdio.h>
@@ -75,16 +76,19 @@ static enum vss_result set_limits(struct bundled_task *task, MYSQL *connection, 
 
 /* ---- what stands in the way ---- */
 
-/* The longest statement, without its text: there may be secrets in it. */
-static void name_blocker(struct bundled_task *task, MYSQL *connection, const char *what)
+/* The longest statement, without its text: there may be secrets in it. One that began after the wait did is not what was waited
+ * for; if there is no other, somebody holds locks who does nothing at the moment. */
+static void name_blocker(struct bundled_task *task, MYSQL *connection, const char *what, uint64_t waited)
 {
 	autorows MYSQL_RES *rows = NULL;
+	char sql[320];
 
-	if (server_query(task, connection, what,
-			 "SELECT ID, USER, CAST(TIME AS INTEGER), COALESCE(STATE, '') FROM information_schema.PROCESSLIST"
-			 " WHERE COMMAND <> 'Sleep' AND COMMAND <> 'Daemon' AND USER <> 'system user' AND ID <> CONNECTION_ID()"
-			 " ORDER BY TIME_MS DESC LIMIT 1",
-			 clock_now() + USEC_PER_SEC / 2, &rows) != VSS_RESULT_OK)
+	snprintf(sql, sizeof sql,
+		 "SELECT ID, USER, CAST(TIME AS INTEGER), COALESCE(STATE, '') FROM information_schema.PROCESSLIST"
+		 " WHERE COMMAND <> 'Sleep' AND COMMAND <> 'Daemon' AND USER <> 'system user' AND ID <> CONNECTION_ID()"
+		 " AND TIME_MS >= %" PRIu64 " ORDER BY TIME_MS DESC LIMIT 1",
+		 waited / USEC_PER_MSEC);
+	if (server_query(task, connection, what, sql, clock_now() + USEC_PER_SEC / 2, &rows) != VSS_RESULT_OK)
 		return;
 	MYSQL_ROW row = mysql_fetch_row(rows);
 	if (row)
@@ -101,12 +105,13 @@ static void name_blocker(struct bundled_task *task, MYSQL *connection, const cha
 
 static enum vss_result stage(struct bundled_task *task, MYSQL *connection, const char *name, const char *what)
 {
+	uint64_t begun = clock_now();
 	char sql[64];
 
 	snprintf(sql, sizeof sql, "BACKUP STAGE %s", name);
 	enum vss_result result = server_query(task, connection, what, sql, task->deadline, NULL);
 	if (result != VSS_RESULT_OK && mysql_errno(connection) == ER_LOCK_WAIT_TIMEOUT)
-		name_blocker(task, connection, what);
+		name_blocker(task, connection, what, clock_now() - begun);
 	if (result == VSS_RESULT_TIMED_OUT) {
 		char why[sizeof task->message];
 		memcpy(why, task->message, sizeof why);
@@ -121,12 +126,18 @@ static enum vss_result stage(struct bundled_task *task, MYSQL *connection, const
 static enum vss_result check_places(struct bundled_task *task, struct hold *hold)
 {
 	json_t *places = json_object_get(hold->layout, "Places"), *place;
+	const char *unasked = json_string_value(json_object_get(task->instance, "Unasked"));
 	char volumes[300] = "";
 	const char *rest;
 	size_t i, used = 0;
 
 	json_array_foreach(places, i, place) {
 		const struct vss_volume *volume = bundled_place(task, json_string_value(place), &rest);
+		if (!volume && unasked)
+			return bundled_fail(task, VSS_RESULT_RETRYABLE,
+					    "%s, where some of its data is, was not known when the set was planned, as the server could "
+					    "not be asked then: %.200s",
+					    json_string_value(place), unasked);
 		if (!volume)
 			return bundled_fail(task, VSS_RESULT_INCONSISTENT_SNAPSHOT, "%s, where some of its data is, is on no volume "
 					    "of the set", json_string_value(place));
