@@ -519,7 +519,13 @@ static json_t *place_thin(json_t *volume, json_t *facts, struct err *err)
 static int check_whole_group(json_t *volume, json_t *facts, struct err *err)
 {
 	json_t *group = group_of(facts, text_of(volume, "VgUuid"));
+	const char *error = text_of(json_object_get(facts, "Errors"), "lvm");
 
+	if (!group)
+		return err_set(err, VSS_E_PROVIDER_VETO,
+			       "%s cannot be copied: LVM does not show its volume group %s on this machine: %.400s (vgs %s tells more)",
+			       text_of(volume, "Path"), text_of(volume, "Vg"),
+			       *error ? error : "it is clustered, or cannot be read", text_of(volume, "Vg"));
 	return *text_of(group, "Why") ? err_set(err, VSS_E_PROVIDER_VETO, "%s cannot be copied: its volume group %s %s",
 						text_of(volume, "Path"), text_of(group, "Name"), text_of(group, "Why")) :
 					0;

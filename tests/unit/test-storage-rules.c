@@ -563,6 +563,9 @@ static void group_that_may_not_be_touched(void **state)
 		       "\"Copies\": 0}");
 	assert_null(place(&err, all, lv("a", REAL("sda"), GIB), NULL));
 	expect(&err, VSS_E_PROVIDER_VETO, "/a", "group is exported: import it");
+	json_array_remove(json_object_get(all, "Groups"), 0);
+	assert_null(place(&err, all, lv("a", REAL("sda"), GIB), NULL));
+	expect(&err, VSS_E_PROVIDER_VETO, "/a", "LVM does not show its volume group group");
 }
 
 int main(void)
