@@ -137,6 +137,44 @@ second() {
 	next_works
 }
 
+# The writers serve one set at a time; whoever comes second waits as long as --wait allows, or fails and says for whom.
+other_set() {
+	begin "a freeze while a set is made, and a set while writers are held"
+	writers
+	scene_gate cut "delay 3000"
+	scene_background set create shadow --for "$volume"
+	lab_wait 10 scene_at_gate cut || lab_die "no freeze"
+	hook freeze --wait 0
+	check "a freeze that may not wait" equal "$code" 75
+	check "says for whom" contains "$lab/err" "create shadow"
+	hook thaw
+	check "nothing was held" contains "$lab/out" "Nothing is held"
+	hook freeze
+	check "one that may comes after the set" equal "$code" 0
+	check "after its thaw" before Front Thaw Front Freeze
+	scene_ended set
+	check "the set is made" equal "$code" 0
+	check "it holds" is_frozen Back
+	check "the session holds" scene_is_in Holding
+	try create shadow --for "$volume" --wait 0
+	check "a set that may not wait" equal "$code" 75
+	check "says for whom" contains "$lab/err" "hook freeze"
+	check "nobody was let go by that" is_frozen Back
+	scene_background set create shadow --for "$volume"
+	lab_wait 5 scene_is_waiting || true
+	check "one that may waits" is_frozen Back
+	hook thaw
+	check "thaw" equal "$code" 0
+	scene_ended set
+	check "and is made then" equal "$code" 0
+	lab_wait 3 scene_no_session || true
+	scene_clear
+}
+
+scene_is_waiting() {
+	vssctl list sessions --json | jq -e '[.sessions[].State] | any(test("Waiting"))'
+}
+
 no_thaw() {
 	begin "thaw does not come"
 	writers
@@ -350,7 +388,7 @@ freeze_mine() {
 
 # In a mount namespace of its own, and with nothing that it could freeze but what is named to it.
 start_agent() {
-	printf '[general]\nfsfreeze-hook=%s\n' "$lab/fsfreeze-hook" >"$lab/qga.conf"
+	printf '[general]\nfsfreeze-hook=%s\n' "${1:-$lab/fsfreeze-hook}" >"$lab/qga.conf"
 	lab_spawn qga lab_alone "$lab/frozen" env QGA_CONF="$lab/qga.conf" qemu-ga -m unix-listen -p "$lab/qga" -t "$lab/qga-state" \
 		-f "$lab/qga-state/pid" -b guest-fsfreeze-freeze
 	lab_wait 10 qga guest-ping || lab_die "qemu-ga does not start: $(cat "$lab/qga.log")"
@@ -380,6 +418,32 @@ qemu_hard() {
 	check "as its hook did" contains "$lab/out" "GenericError.*fsfreeze hook has failed with status 75"
 	qga guest-fsfreeze-status || true
 	check "nothing stays frozen" contains "$lab/out" '"return": "thawed"'
+	lab_stop qga
+}
+
+# The distribution's dispatcher, as it is, with vssd's hook among those that it runs: all are held, but it forgets exit codes.
+qemu_dispatcher() {
+	begin "QEMU's guest agent, with its distribution's dispatcher"
+	if [ ! -e /etc/qemu/fsfreeze-hook ]; then
+		lab_note "skipped: this distribution has none"
+		return 0
+	fi
+	mkdir -p "$lab/etc/fsfreeze-hook.d"
+	sed "s|^LOGFILE=.*|LOGFILE=$lab/dispatcher.log|" /etc/qemu/fsfreeze-hook >"$lab/etc/fsfreeze-hook"
+	install -m 755 "$doors/fsfreeze-hook" "$lab/etc/fsfreeze-hook.d/vssd"
+	chmod 755 "$lab/etc/fsfreeze-hook"
+	start_agent "$lab/etc/fsfreeze-hook"
+	writers
+	check "the agent freezes" freeze_mine
+	held
+	check "the agent thaws" qga guest-fsfreeze-thaw
+	check "all have thawed" scene_heard Front Thaw
+	let_go
+	writers --on 'Freeze=once:fail:non-retryable:no'
+	check "a writer's failure is not the agent's: it freezes" freeze_mine
+	check "the log alone has it" contains "$lab/dispatcher.log" "finished with status=1"
+	check "nobody is held" none_frozen
+	check "the agent thaws" qga guest-fsfreeze-thaw
 	lab_stop qga
 }
 
@@ -429,6 +493,7 @@ qemu() {
 	check "thaw" qga guest-fsfreeze-thaw
 	let_go
 	lab_stop qga
+	qemu_dispatcher
 	[ "$(scene_level short short long)" = short ] || qemu_hard
 }
 
@@ -513,9 +578,9 @@ scene_one_copy() {
 scene_start "$1" python3
 scene_configure Freeze=30s PrepareBackup=5s PrepareSnapshot=5s Event=5s
 mkdir "$lab/elsewhere"
-scene_vssd
+scene_gated_vssd
 wrapper_environment
-for part in ${DOORS_PARTS:-plain second no_thaw bad_freeze broken killed vssd_ends vmware azure qemu foreign}; do
+for part in ${DOORS_PARTS:-plain second other_set no_thaw bad_freeze broken killed vssd_ends vmware azure qemu foreign}; do
 	"$part"
 done
 scene_done

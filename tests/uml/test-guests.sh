@@ -332,8 +332,8 @@ for tool in qemu-ga qemu-nbd qemu-img; do
 	command -v $tool >/dev/null || { note "skipped: needs $tool"; exit 77; }
 done
 make_disks
-start_guests
 start_all
+start_guests
 start_writer
 parts=("$@")
 [ $# -gt 0 ] || parts=(resolved control off sets failing storage)
