@@ -73,6 +73,7 @@ guest_add_btrfs() {
 guest_add_vssd() {
 	local root=$lab/guest/root
 
+	build=$(realpath "$build") # its place in the guest, too
 	mkdir -p "$root/etc/vssd/hooks" "$root/tmp"
 	guest_add "$(command -v dbus-daemon)" "$build/coordinator/vssd" "$build/coordinator/providers/vss-worker" \
 		"$build/requestor/vssctl" "$build/writers/script/vss-script-writer"
@@ -162,13 +163,14 @@ guest_build() {
 }
 
 # guest_start DISK [QEMU-OPTION...]: sockets $lab/qga.sock and $lab/qmp.sock.
+# no_timer_check: on a busy host the kernel finds its timer broken, and panics.
 guest_start() {
 	local disk=$1
 
 	shift
 	lab_spawn guest qemu-system-x86_64 -nodefaults -M q35,accel=tcg -m 256 -nographic -no-reboot \
 		-kernel "$lab/guest/kernel" -initrd "$lab/guest/initramfs" \
-		-append "console=ttyS0 quiet panic=-1 rcupdate.rcu_expedited=1" -serial "file:$lab/guest/console" \
+		-append "console=ttyS0 quiet panic=-1 no_timer_check rcupdate.rcu_expedited=1" -serial "file:$lab/guest/console" \
 		-drive "file=$disk,if=virtio,discard=unmap" -qmp "unix:$lab/qmp.sock,server=on,wait=off" -device virtio-serial-pci \
 		-chardev "socket,id=qga,path=$lab/qga.sock,server=on,wait=off" \
 		-device virtserialport,chardev=qga,name=org.qemu.guest_agent.0 "$@"

@@ -200,9 +200,9 @@ guest_add_vssd
 second_disk=()
 if [ "$(scene_level no no yes)" = yes ]; then
 	guest_add_btrfs
-	truncate -s 128M "$lab/second.img"
-	mkfs.btrfs --quiet "$lab/second.img" >/dev/null
-	second_disk=(-drive "file=$lab/second.img,if=virtio,format=raw")
+	truncate -s 128M "$volume/second.img"
+	mkfs.btrfs --quiet "$volume/second.img" >/dev/null
+	second_disk=(-drive "file=$volume/second.img,if=virtio,format=raw")
 fi
 guest_build "$package"
 guest_start "$volume/guest.qcow2" "${second_disk[@]}"

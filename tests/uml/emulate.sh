@@ -96,4 +96,4 @@ exec nice qemu-system-x86_64 -nodefaults -no-user-config -nographic -no-reboot -
 	-cpu Westmere,+rdrand -m "$memory" \
 	-object "memory-backend-memfd,id=memory,size=$memory,share=on" -numa node,memdev=memory \
 	-kernel "$place/linux" -initrd "$lab/initramfs" \
-	-append "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off vss_share=lab" -serial stdio "${devices[@]}"
+	-append "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable mitigations=off vss_share=lab" -serial stdio "${devices[@]}"
