@@ -208,7 +208,7 @@ guest_build "$package"
 guest_start "$volume/guest.qcow2" "${second_disk[@]}"
 lab_wait 90 agent_answers || lab_die "the guest does not start: $(cat "$lab/guest.log" "$lab/guest/console" "$lab/out")"
 seen "it answers"
-check "vssctl inside tells of its copies" contains "$lab/out" '\[ok\] one: shadow storage: none'
+check "vssctl inside tells of its copies" lab_wait 40 storage_is '\[ok\] one: shadow storage: none'
 for ((i = 0; i < $(scene_level 1 2 20); i++)); do
 	try create shadow --for "$volume" --json
 	good_set
