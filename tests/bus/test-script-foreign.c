@@ -89,6 +89,7 @@ static void a_qemu_hook_that_leaves_a_process(void **state)
 		    "	trap 'rm -f $FIFO' EXIT\n"
 		    "	touch $DIR/locked\n"
 		    "	read _ <$FIFO\n"
+		    "	echo 'nobody listens any more' >&2\n"
 		    "	rm $DIR/locked\n"
 		    "	touch $DIR/unlocked\n"
 		    "}\n"

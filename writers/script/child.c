@@ -93,6 +93,9 @@ static _Noreturn void become(const struct child_spec *spec, const int stdio[3])
 	setsid(); /* also a process group, and no terminal whose Ctrl-C would reach it */
 	place_fds(spec, stdio);
 	reset_signals();
+	/* As their agents' units have it. What a hook leaves behind to hold a lock would die of a word that nobody hears any more. */
+	if (spec->config->format != FORMAT_NATIVE)
+		signal(SIGPIPE, SIG_IGN);
 	umask(022);
 	if (chdir("/") < 0)
 		die(spec->path, "/");
