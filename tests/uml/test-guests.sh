@@ -116,7 +116,7 @@ start_writer() {
 
 	mkdir -p /run/notes
 	{
-		printf '[QEMU]\nLibvirt=no\nAgentLimit=5s\nFreezeLimit=10s\n'
+		printf '[QEMU]\nLibvirt=no\nAgentLimit=8s\nFreezeLimit=10s\n'
 		for guest in $guests; do
 			printf '[Guest %s]\nAgent=/run/agents/%s.sock\nFilesystems=/mnt/inside/%s\n' "$guest" "$guest" "$guest"
 			case $guest in
@@ -290,19 +290,23 @@ off() {
 	good_set
 }
 
+# storage_is VERDICT WORDS: of the guest on the thin volume
+storage_is() {
+	try verify --for /mnt/files --for /mnt/base --for /mnt/top --for /dev/vg/raw --for /dev/vg/off
+	grep -q "\[$1\] raw: shadow storage: $2" /run/out
+}
+
 # The machine is its own guest here: its agents run vssctl, which tells of this machine's copies.
 storage() {
 	local verdict
 
 	note "shadow storage of the guests, told by vssctl in them, and judged"
 	ln -sf "$BUILD/requestor/vssctl" /run/vssctl
-	works verify --for /mnt/files --for /mnt/base --for /mnt/top --for /dev/vg/raw --for /dev/vg/off
-	says "\[ok\] raw: shadow storage: none"
+	wait_for 60 storage_is ok "none" || die "vssctl in it does not tell: $(cat /run/out)"
 	says "\[unknown\] file: shadow storage: guest-exec is disabled"
 	for verdict in "ubdb:ok" "ubdc:bad"; do
 		works add shadowstorage --for /mnt/base --on "/dev/${verdict%:*}"
-		try verify --for /mnt/files --for /mnt/base --for /mnt/top --for /dev/vg/raw --for /dev/vg/off
-		says "\[${verdict#*:}\] raw: shadow storage:.*"
+		wait_for 60 storage_is "${verdict#*:}" "\(each\|copies\)" || die "another verdict than $verdict: $(cat /run/out)"
 		grep "raw: shadow storage" /run/out
 		works delete shadowstorage --for /mnt/base -y
 	done
