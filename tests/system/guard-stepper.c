@@ -96,6 +96,12 @@ static int step_status(int control, uint32_t major, uint32_t minor, struct devic
 	return STEPPED(STATUS, real_kernel.status(control, major, minor, ret));
 }
 
+/* The cut of a thin volume. */
+static int step_message(int control, uint32_t major, uint32_t minor, const char *text)
+{
+	return STEPPED(CUT, real_kernel.message(control, major, minor, text));
+}
+
 int main(int argc, char **argv)
 {
 	struct kernel stepping = real_kernel;
@@ -106,6 +112,7 @@ int main(int argc, char **argv)
 	stepping.suspend = step_suspend;
 	stepping.resume = step_resume;
 	stepping.status = step_status;
+	stepping.message = step_message;
 	is_executor = argc > 1 && strcmp(argv[1], "--executor") == 0;
 	return guard_main(argc, argv, &stepping);
 }
