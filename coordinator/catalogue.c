@@ -48,6 +48,7 @@ struct catalogue {
 	json_t *tokens; /* {filesystem: token} of those that were read whole and hold nothing unfinished */
 	bool brief;     /* the reading under way only asks which of them have changed */
 	bool ending;
+	bool added; /* a copy was made while storage was being read: what its tokens tell may be older */
 	bool stale; /* a copy went, or was exposed, while storage was being read: what was read may be older */
 };
 
@@ -139,9 +140,12 @@ void catalogue_add(struct catalogue *catalogue, json_t *volume, json_t *record)
 	const char *copy = text_of(record, "Shadow");
 	const struct role_info *role = role_find(text_of(volume, "Provider"));
 
-	if (role)
-		put_row(catalogue, copy, NULL,
-			shadow_row(catalogue->machine_id, role, copy, text_of(volume, role->home), record));
+	if (!role)
+		return;
+	/* A token tells what is there, not when: without this copy it will be again as it was before. */
+	json_object_del(catalogue->tokens, text_of(volume, role->home));
+	catalogue->added = catalogue->added || catalogue->reading > 0;
+	put_row(catalogue, copy, NULL, shadow_row(catalogue->machine_id, role, copy, text_of(volume, role->home), record));
 }
 
 void catalogue_forget(struct catalogue *catalogue, const char *copy)
@@ -302,7 +306,7 @@ static void keep_token(struct catalogue *catalogue, json_t *filesystem)
 {
 	json_t *token = json_object_get(filesystem, "Token");
 
-	if (token && json_array_size(json_object_get(filesystem, "Unfinished")) == 0)
+	if (token && !catalogue->added && json_array_size(json_object_get(filesystem, "Unfinished")) == 0)
 		json_object_set(catalogue->tokens, text_of(filesystem, "Uuid"), token);
 }
 
@@ -478,6 +482,7 @@ static void start_reading(struct catalogue *catalogue, bool brief)
 	struct err err;
 
 	catalogue->stale = false;
+	catalogue->added = false;
 	catalogue->brief = brief && json_object_size(catalogue->tokens) > 0;
 	for (struct shadow *s = catalogue->table.first; s; s = s->next)
 		s->seen = false;

@@ -230,6 +230,14 @@ is_larger_pool() {
 	[ "$(blockdev --getsize64 /dev/mapper/mixed-pool-tpool)" -gt "$1" ]
 }
 
+has_copies() {
+	[ "$(vssctl list shadows --for "$1" --json | jq '.shadows | length')" -gt 0 ]
+}
+
+has_none() {
+	! has_copies "$1"
+}
+
 case_pool() {
 	local before
 
@@ -237,6 +245,7 @@ case_pool() {
 	attach /dev/loop0 /mnt/house/disk.img 220M
 	make_vg mixed /dev/loop0 /dev/ubdc
 	lvcreate -qq -y --type thin-pool --poolmetadataspare n -n pool -L 64M mixed /dev/loop0
+	lvcreate -qq -y -Wn -Zn -n filler -L 132M mixed /dev/loop0 # all but 16 MiB
 	make_thin mixed pool v 100M ext4
 	mount_lv mixed v /mnt/mixed
 	[ "$(may /mnt/mixed mixed/pool)" = true ] || die "$(why_not /mnt/mixed mixed/pool)"
@@ -245,9 +254,10 @@ case_pool() {
 	before=$(blockdev --getsize64 /dev/mapper/mixed-pool-tpool)
 	dd if=/dev/zero of=/mnt/mixed/fill bs=1M count=54 conv=fsync 2>/dev/null
 	wait_for 40 is_larger_pool "$before" || die "the pool is not extended"
+	dd if=/dev/zero of=/mnt/mixed/fill bs=1M count=10 seek=54 conv=fsync,notrunc 2>/dev/null # there is room on the real one alone
+	wait_for 40 has_none /mnt/mixed || die "no copy makes room: $(cat /run/vss-watch/state/watch)"
 	lvs -a --noheadings -o lv_name,devices mixed >/run/devices
-	! grep -q ubdc /run/devices || die "the pool lies on the real disk as well: $(cat /run/devices)"
-	works delete shadows --for /mnt/mixed --all -y
+	! grep -q "$real" /run/devices || die "the pool lies on the real disk as well: $(cat /run/devices)"
 	works delete shadows --for /mnt/plain --all -y
 	drop_virtual mixed /dev/loop0 /mnt/house/disk.img
 }

@@ -290,6 +290,33 @@ static void sealed_during_a_reading(void **state)
 	assert_true(catalogue_has(b->catalogue, COPY("1")));
 }
 
+/* Storage is as it was before the copy was made, by its token, too: somebody has deleted it since. */
+static void made_and_gone_between_readings(void **state)
+{
+	struct bench *b = *state;
+	autojson json_t *record = json_loads(RECORD(US, "true", "", "10"), 0, NULL);
+	autojson json_t *volume = json_pack("{ss ss}", "Provider", "btrfs", "FsUuid", "fs");
+
+	json_object_set_new(record, "Shadow", json_string(COPY("1")));
+	storage(b, "\"Token\": \"0\", \"Copies\": [], \"Unfinished\": []");
+	read_it(b);
+	for (int pass = 0; pass < 2; pass++) { /* made between two readings, and during one */
+		unsigned before = b->told;
+		if (pass == 0)
+			catalogue_add(b->catalogue, volume, record);
+		fake_workers_rule(b->workers, "btrfs list", FAKE_HOLD, VSS_OK, b->answer);
+		catalogue_refresh(b->catalogue, told, b);
+		json_t *tokens = json_object_get(fake_workers_request(b->workers, "btrfs list"), "Tokens");
+		assert_int_equal(json_object_size(tokens), 0);
+		if (pass == 0)
+			catalogue_add(b->catalogue, volume, record);
+		fake_workers_answer(b->workers, "btrfs list", VSS_OK);
+		turns(b);
+		assert_int_equal(b->told, before + 1);
+	}
+	assert_false(catalogue_has(b->catalogue, COPY("1")));
+}
+
 /* Nor is it taken for one that a crash has left, when the reading has seen it half made and its session has closed since. */
 static void finished_during_a_reading(void **state)
 {
@@ -498,6 +525,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(rows_of_what_is_there),
 		TEST(tokens),
+		TEST(made_and_gone_between_readings),
 		TEST(gone_or_only_unreadable),
 		TEST(sweeps),
 		TEST(damaged_copies),
