@@ -344,14 +344,12 @@ parts=("$@")
 for part in "${parts[@]}"; do
 	$part
 done
-load TERM
 for guest in $guests; do
+	stop "load-$guest"
 	stop "agent-$guest"
+	wait_for 20 umount "/mnt/inside/$guest" || die "the filesystem of $guest cannot be unmounted" # dd may still be at work
 done
-umount /mnt/inside/raw /mnt/inside/file /mnt/inside/chain || die "a guest's filesystem cannot be unmounted"
-stop nbd0
-stop nbd1
 losetup -D
-for directory in files base top; do
-	assert_healthy vg "$directory"
-done
+wait_for 20 umount /mnt/files || die "/mnt/files stays in use"
+mount_lv vg files
+assert_healthy vg files
