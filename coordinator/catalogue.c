@@ -206,13 +206,54 @@ void catalogue_set_exposed(struct catalogue *catalogue, const char *copy, const 
 	catalogue->stale = catalogue->stale || catalogue->reading > 0;
 }
 
-/* ---- reading storage ---- */
-
 static bool is_of(const struct shadow *shadow, const struct role_info *role, const char *filesystem)
 {
 	return strcmp(text_of(shadow->row, "Provider"), role->name) == 0 &&
 	       (!filesystem || strcmp(text_of(shadow->row, "Filesystem"), filesystem) == 0);
 }
+
+/* ---- clones: what was copied block by block has the same copies, by the same ids (vgimportclone leaves LVM's tags alone) ---- */
+
+static const char *twin_of(const struct shadow *shadow)
+{
+	return text_of(shadow->twin, "Filesystem");
+}
+
+/* The provider has found it in the reading under way. */
+static bool is_there(const struct catalogue *catalogue, const char *filesystem)
+{
+	json_t *entry;
+	size_t i;
+
+	for (size_t r = 0; r < n_roles; r++)
+		json_array_foreach(json_object_get(catalogue->readings[r].answer, "Filesystems"), i, entry)
+			if (strcmp(text_of(entry, "Uuid"), filesystem) == 0)
+				return true;
+	return false;
+}
+
+static void note_twin(struct shadow *shadow, const char *filesystem, json_t *record)
+{
+	const char *device = text_of(record, "Device");
+
+	json_decref(shadow->twin);
+	shadow->twin = json_pack("{ss ss}", "Filesystem", filesystem, "Device", *device ? device : filesystem);
+	log_warning("there are two copies {%s}, %s and %s: one is a clone's", shadow->id, text_of(shadow->row, "Device"),
+		    text_of(shadow->twin, "Device"));
+}
+
+/* Of filesystem; of all that are not there any more when it is NULL. */
+static void forget_twins(struct catalogue *catalogue, const char *filesystem)
+{
+	for (struct shadow *s = catalogue->table.first; s; s = s->next) {
+		if (!s->twin || (filesystem ? strcmp(twin_of(s), filesystem) != 0 : is_there(catalogue, twin_of(s))))
+			continue;
+		json_decref(s->twin);
+		s->twin = NULL;
+	}
+}
+
+/* ---- reading storage ---- */
 
 static void forget_unseen(struct catalogue *catalogue)
 {
@@ -220,6 +261,8 @@ static void forget_unseen(struct catalogue *catalogue)
 
 	while (s) {
 		struct shadow *next = s->next;
+		if (!s->seen && s->twin) /* the other one is listed when its storage is read the next time */
+			json_object_del(catalogue->tokens, twin_of(s));
 		if (!s->seen)
 			catalogue_forget(catalogue, s->id);
 		s = next;
@@ -249,6 +292,11 @@ static void read_copy(struct catalogue *catalogue, const struct role_info *role,
 			s->seen = true;
 			shadow_set_exposed(s, text_of(entry, "Exposed"));
 		}
+		return;
+	}
+	if (s && strcmp(text_of(s->row, "Filesystem"), filesystem) != 0 &&
+	    is_there(catalogue, text_of(s->row, "Filesystem"))) {
+		note_twin(s, filesystem, record);
 		return;
 	}
 	if (!error)
@@ -325,6 +373,7 @@ static void read_filesystem(struct catalogue *catalogue, const struct role_info 
 		mark_seen(catalogue, role, uuid);
 		return;
 	}
+	forget_twins(catalogue, uuid);
 	json_array_foreach(json_object_get(filesystem, "Copies"), i, entry)
 		read_copy(catalogue, role, uuid, entry);
 	json_array_foreach(json_object_get(filesystem, "Unfinished"), i, entry)
@@ -384,6 +433,7 @@ static void take_answers(struct catalogue *catalogue)
 		json_array_foreach(json_object_get(reading->answer, "Filesystems"), i, filesystem)
 			read_filesystem(catalogue, &roles[r], filesystem);
 	}
+	forget_twins(catalogue, NULL);
 	forget_unseen(catalogue);
 	sweep_volatile(catalogue);
 }
@@ -586,6 +636,14 @@ struct job *catalogue_run(struct catalogue *catalogue, const char *copy, const c
 	if (!s) {
 		json_decref(full);
 		err_set(err, VSS_E_OBJECT_NOT_FOUND, "There is no shadow copy {%s}", copy);
+		return NULL;
+	}
+	if (s->twin) {
+		json_decref(full);
+		err_set(err, VSS_E_BAD_STATE,
+			"There are two shadow copies {%s}, %s and %s: one of them is in a clone (vgimportclone leaves the marks of "
+			"copies). Export the group that is not meant (vgexport), or remove its vss-* volumes",
+			copy, text_of(s->row, "Device"), text_of(s->twin, "Device"));
 		return NULL;
 	}
 	json_object_set_new(full, "Copy", json_string(copy));

@@ -46,6 +46,7 @@ static void shadow_free(struct shadow *shadow)
 	free(shadow->text);
 	free(shadow->token);
 	json_decref(shadow->row);
+	json_decref(shadow->twin);
 	free(shadow);
 }
 

@@ -15,6 +15,7 @@ struct shadow {
 	char id[ID_SIZE];
 	char *token; /* the provider's, of the state in which it was read; NULL */
 	json_t *row;
+	json_t *twin; /* {"Filesystem", "Device"} of another copy with this id, in a clone of its storage; NULL */
 	char *text; /* of row, brief, as JSON, made when it is wanted; NULL after a change */
 	bool seen;  /* in the reading under way */
 	bool removing;

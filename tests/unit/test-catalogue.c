@@ -401,6 +401,81 @@ static void each_copy_is_its_providers(void **state)
 	assert_null(fake_workers_request(b->workers, "btrfs remove"));
 }
 
+#define IN_GROUP(group) "{\"Uuid\": \"" group "\", \"Token\": \"" group "\", \"Copies\": [{\"Copy\": \"" COPY("2") \
+	"\", \"Token\": \"7\", \"Record\": {\"Host\": \"" US "\", \"Persistent\": true, \"Created\": 20, \"Device\": \"/dev/" group "/vss\"}}]}"
+
+static void lvm_groups(struct bench *b, const char *groups)
+{
+	static char answer[2048];
+
+	snprintf(answer, sizeof answer, "{\"Filesystems\": [%s]}", groups);
+	fake_workers_rule(b->workers, "lvm list", FAKE_OK, VSS_OK, answer);
+}
+
+static void expect_removal(struct bench *b, bool possible)
+{
+	unsigned before = b->told;
+
+	catalogue_remove(b->catalogue, COPY("2"), told, b);
+	turns(b);
+	assert_int_equal(b->told, before + 1);
+	assert_int_equal(b->last.code, possible ? VSS_OK : VSS_E_BAD_STATE);
+	assert_int_equal(fake_workers_request(b->workers, "lvm remove") != NULL, possible);
+}
+
+/* Deleting, or reverting to, whichever was read first would be a toss. */
+static void a_clones_copy_is_not_taken_for_the_original(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": []");
+	lvm_groups(b, IN_GROUP("vg") "," IN_GROUP("clone"));
+	for (int i = 0; i < 2; i++) {
+		read_it(b);
+		assert_int_equal(catalogue_count(b->catalogue), 1);
+		assert_string_equal(member_of(b, COPY("2"), "Device"), "/dev/vg/vss");
+		expect_removal(b, false);
+	}
+	assert_non_null(strstr(b->last.text, "/dev/vg/vss and /dev/clone/vss"));
+	lvm_groups(b, "{\"Uuid\": \"vg\", \"Unchanged\": true}, {\"Uuid\": \"clone\", \"Unchanged\": true}");
+	read_it(b);
+	expect_removal(b, false);
+	lvm_groups(b, "{\"Uuid\": \"vg\", \"Unchanged\": true}"); /* the clone was exported */
+	read_it(b);
+	expect_removal(b, true);
+}
+
+/* A group that was moved, or given a new UUID, while nobody looked. */
+static void a_copy_may_move(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": []");
+	lvm_groups(b, IN_GROUP("vg"));
+	read_it(b);
+	lvm_groups(b, IN_GROUP("clone"));
+	read_it(b);
+	assert_int_equal(catalogue_count(b->catalogue), 1);
+	assert_string_equal(member_of(b, COPY("2"), "Device"), "/dev/clone/vss");
+	expect_removal(b, true);
+}
+
+static void the_clones_copy_is_left_when_the_original_goes(void **state)
+{
+	struct bench *b = *state;
+
+	storage(b, "\"Copies\": []");
+	lvm_groups(b, IN_GROUP("vg") "," IN_GROUP("clone"));
+	read_it(b);
+	lvm_groups(b, "{\"Uuid\": \"vg\", \"Token\": \"8\", \"Copies\": []}, {\"Uuid\": \"clone\", \"Unchanged\": true}");
+	read_it(b);
+	assert_int_equal(catalogue_count(b->catalogue), 0);
+	lvm_groups(b, "{\"Uuid\": \"vg\", \"Unchanged\": true}," IN_GROUP("clone"));
+	read_it(b);
+	assert_string_equal(member_of(b, COPY("2"), "Device"), "/dev/clone/vss");
+	expect_removal(b, true);
+}
+
 /* LVM that does not answer hides neither the others' copies nor its own of before. */
 static void one_provider_cannot_tell(void **state)
 {
@@ -536,6 +611,9 @@ int main(void)
 		TEST(finished_during_a_reading),
 		TEST(exposed_during_a_reading),
 		TEST(each_copy_is_its_providers),
+		TEST(a_clones_copy_is_not_taken_for_the_original),
+		TEST(a_copy_may_move),
+		TEST(the_clones_copy_is_left_when_the_original_goes),
 		TEST(one_provider_cannot_tell),
 		TEST(unfinished_is_aborted_by_its_provider),
 		TEST(nobody_waits_for_ever),
