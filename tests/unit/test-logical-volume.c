@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/text.h"
 #include "coordinator/providers/logical-volume.h"
 
 #define VG "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -76,8 +77,8 @@ static void put_link(const char *kind, const char *where, const char *name, cons
 	char path[PATH_MAX], relative[PATH_MAX];
 
 	put(NULL, "%s/%s/%s", root, where, kind);
-	snprintf(path, sizeof path, "%s/%s/%s/%s", root, where, kind, name);
-	snprintf(relative, sizeof relative, "%s%s", strncmp(where, "block/", 6) == 0 ? "../../../" : "../../", target);
+	text_format(path, sizeof path, "%s/%s/%s/%s", root, where, kind, name);
+	text_format(relative, sizeof relative, "%s%s", strncmp(where, "block/", 6) == 0 ? "../../../" : "../../", target);
 	assert_int_equal(symlink(relative, path), 0);
 }
 
