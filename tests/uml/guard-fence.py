@@ -246,7 +246,7 @@ for v in volumes:
     v.rearm()
 guard = Guard(stepper, {"GUARD_STEP_DIRECTORY": STEPS})
 guard.start()
-failures = []
+failures = [f"there is no case {n} at this level" for n in only if n >= len(cases())]
 for index, ((step, slow_at), victims) in enumerate(cases()):
     if only and index not in only:
         continue
@@ -259,5 +259,5 @@ for index, ((step, slow_at), victims) in enumerate(cases()):
 guard.stop()
 for v in volumes:
     v.still_usable()
-print("ok still usable" if not failures else f"{len(failures)} failures")
+print("ok still usable" if not failures else f"{len(failures)} failures: {'; '.join(failures)}")
 sys.exit(bool(failures))
