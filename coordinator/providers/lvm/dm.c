@@ -223,21 +223,9 @@ int dm_remove(const char *const *names, size_t n, struct err *err)
 
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = remove_one(names[i], &cookie, err);
-	dm_wait(cookie);
-	return r;
-}
-
-bool dm_remove_at_once(const char *name, uint32_t *cookie)
-{
-	int unused;
-
-	return remove_once(name, cookie, &unused);
-}
-
-void dm_wait(uint32_t cookie)
-{
 	dm_udev_wait(cookie);
 	dm_task_update_nodes();
+	return r;
 }
 
 /* No cookie: the kernel tells udev of the new device, but with nothing that would give a cookie back. */

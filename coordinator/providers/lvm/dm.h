@@ -47,11 +47,6 @@ bool dm_read_status(const char *name, struct dm_line *ret);
 /* Takes devices down that nobody may have open; retries while somebody has, up to 2 s each. -1 with err naming it.
  * Those that are not there are passed by. */
 int dm_remove(const char *const *names, size_t n, struct err *err);
-/* Takes one down that nobody has open, and does not wait for udev: dm_wait does, once for all that share the cookie (0 in the
- * beginning). False when it stays. */
-bool dm_remove_at_once(const char *name, uint32_t *cookie);
-void dm_wait(uint32_t cookie);
-
 /* A device with its table loaded and not resumed. -1 with err; nothing is left then. */
 int dm_load_new(const char *name, const char *uuid, const struct dm_line *table, struct err *err);
 /* The same, live, read-write. */

@@ -25,7 +25,6 @@ struct preparation {
 	uint64_t deadline;
 	struct groups groups;
 	char locks[256];     /* where LVM's locks lie */
-	uint32_t taken_down; /* cookie of the snapshots whose removal udev has not been waited for */
 	struct preparing_member members[LVM_MEMBERS_MAX];
 	size_t n_members;
 };

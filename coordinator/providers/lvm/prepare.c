@@ -25,7 +25,6 @@
 
 static void preparation_done(struct preparation *p)
 {
-	dm_wait(p->taken_down);
 	for (size_t i = 0; i < p->n_members; i++)
 		cleanup_close(&p->members[i].source);
 	groups_done(&p->groups);
@@ -272,16 +271,6 @@ static int describe_thin(const struct preparation *p, struct preparing_member *m
 	return 0;
 }
 
-/* As long as a snapshot is live each write to its origin costs several, and the next volume's is made for a long time. Where
- * somebody has it open, or is at work on the group, it stays until all are made ready. */
-static void take_down_early(struct preparation *p, const struct preparing_member *member)
-{
-	autoclose int lock = group_lock(p->locks, member->vg, clock_now(), NULL);
-
-	if (lock >= 0)
-		dm_remove_at_once(member->placeholder.name, &p->taken_down);
-}
-
 static int make_all(struct preparation *p, struct err *err)
 {
 	for (size_t i = 0; i < p->n_members; i++) {
@@ -292,7 +281,6 @@ static int make_all(struct preparation *p, struct err *err)
 			continue;
 		if (describe_snapshot(p, member, err) < 0)
 			return -1;
-		take_down_early(p, member);
 	}
 	return 0;
 }
@@ -347,8 +335,6 @@ static int make_ready(struct preparation *p, struct err *err)
 			return -1;
 		list[i] = &p->members[i].placeholder;
 	}
-	dm_wait(p->taken_down);
-	p->taken_down = 0;
 	return make_ready_alone(p, list, err);
 }
 
