@@ -47,6 +47,7 @@ bool dm_read_status(const char *name, struct dm_line *ret);
 /* Takes devices down that nobody may have open; retries while somebody has, up to 2 s each. -1 with err naming it.
  * Those that are not there are passed by. */
 int dm_remove(const char *const *names, size_t n, struct err *err);
+
 /* A device with its table loaded and not resumed. -1 with err; nothing is left then. */
 int dm_load_new(const char *name, const char *uuid, const struct dm_line *table, struct err *err);
 /* The same, live, read-write. */

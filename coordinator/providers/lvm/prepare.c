@@ -277,9 +277,7 @@ static int make_all(struct preparation *p, struct err *err)
 		struct preparing_member *member = &p->members[i];
 		if (make_volume(p, member, err) < 0)
 			return -1;
-		if (member->thin)
-			continue;
-		if (describe_snapshot(p, member, err) < 0)
+		if (!member->thin && describe_snapshot(p, member, err) < 0)
 			return -1;
 	}
 	return 0;
